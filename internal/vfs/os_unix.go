@@ -1,0 +1,192 @@
+//go:build linux || darwin || freebsd || netbsd || dragonfly
+
+package vfs
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// CanReserve tells that a mapping may reach past the end of the file, and
+// shows there what the file gains later.
+const CanReserve = true
+
+// spaceErrnos are the errors beside ENOSPC that mean it.
+var spaceErrnos = []error{syscall.EDQUOT}
+
+// osFile is an open file. Calls that os.File knows go through it; the others
+// use the descriptor, under mu so that Close cannot hand its number to another file meanwhile.
+type osFile struct {
+	f        *os.File
+	fd       int
+	writable bool
+
+	mu     sync.RWMutex
+	closed bool // guarded by mu
+
+	locks lockTable
+}
+
+func (osFS) Open(name string, flag int, perm fs.FileMode) (File, error) {
+	// Without O_NONBLOCK opening a pipe would wait for its other end.
+	flags := flag | unix.O_CLOEXEC | unix.O_NOFOLLOW | unix.O_NONBLOCK
+	fd, err := openRetry(name, flags, uint32(perm.Perm()))
+	if err != nil {
+		return nil, openError(name, err)
+	}
+	var st unix.Stat_t
+	err = unix.Fstat(fd, &st)
+	if err == nil && st.Mode&unix.S_IFMT != unix.S_IFREG {
+		err = ErrNotRegular
+	}
+	if err == nil {
+		err = unix.SetNonblock(fd, false)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return nil, pathError("open", name, err)
+	}
+	return &osFile{f: os.NewFile(uintptr(fd), name), fd: fd, writable: flag&os.O_RDWR != 0}, nil
+}
+
+func openRetry(name string, flags int, perm uint32) (int, error) {
+	for {
+		fd, err := unix.Open(name, flags, perm)
+		if err != unix.EINTR {
+			return fd, err
+		}
+	}
+}
+
+func (osFS) Link(oldname, newname string) error {
+	err := os.Link(oldname, newname)
+	if err == nil || !noHardLinks(err) {
+		return spaceError(err)
+	}
+	if err := renameNew(oldname, newname); err != nil {
+		return spaceError(&os.LinkError{Op: "rename", Old: oldname, New: newname, Err: err})
+	}
+	return nil
+}
+
+// noHardLinks tells that a failed link may be for want of hard links.
+func noHardLinks(err error) bool {
+	for _, e := range []error{unix.EPERM, unix.EOPNOTSUPP, unix.ENOTSUP, unix.ENOSYS, unix.EMLINK} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+func (osFS) Rename(oldname, newname string) error {
+	return spaceError(os.Rename(oldname, newname))
+}
+
+func (osFS) Remove(name string) error {
+	return pathError("remove", name, retry(func() error { return unix.Unlink(name) }))
+}
+
+func (osFS) SyncDir(dir string) error {
+	d, err := os.OpenFile(filepath.Clean(dir), os.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	err = d.Sync()
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOTSUP) {
+		return nil // a file system that has nothing to sync for a directory
+	}
+	return spaceError(err)
+}
+
+func (osFS) Stat(name string) (Info, error) {
+	fi, err := os.Lstat(name)
+	if err != nil {
+		return Info{}, err
+	}
+	return infoOf(fi), nil
+}
+
+func infoOf(fi fs.FileInfo) Info {
+	st := fi.Sys().(*syscall.Stat_t)
+	return Info{
+		Size:  fi.Size(),
+		Dev:   uint64(st.Dev), // signed on some systems
+		Ino:   uint64(st.Ino),
+		Links: uint64(st.Nlink),
+		Mode:  fi.Mode(),
+	}
+}
+
+func (f *osFile) Name() string { return f.f.Name() }
+
+func (f *osFile) ReadAt(p []byte, off int64) (int, error) { return f.f.ReadAt(p, off) }
+
+func (f *osFile) WriteAt(p []byte, off int64) (int, error) {
+	n, err := f.f.WriteAt(p, off)
+	return n, spaceError(err)
+}
+
+func (f *osFile) Truncate(size int64) error { return spaceError(f.f.Truncate(size)) }
+
+func (f *osFile) Stat() (Info, error) {
+	fi, err := f.f.Stat()
+	if err != nil {
+		return Info{}, err
+	}
+	return infoOf(fi), nil
+}
+
+func (f *osFile) Lock(off int64, exclusive bool) error {
+	return f.call("lock", func(fd int) error { return f.locks.lock(fd, off, exclusive) })
+}
+
+func (f *osFile) Unlock(off int64) error {
+	return f.call("unlock", func(fd int) error { return f.locks.unlock(fd, off) })
+}
+
+func (f *osFile) Map(length int64) (Mapping, error) {
+	var m *mapping
+	err := f.call("mmap", func(fd int) (err error) {
+		m, err = newMapping(fd, length, f.writable)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+func (f *osFile) Close() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.closed = true
+	return f.f.Close()
+}
+
+// call runs fn on the descriptor, again when a signal interrupted it, and
+// names the file in its error.
+func (f *osFile) call(op string, fn func(fd int) error) error {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	if f.closed {
+		return pathError(op, f.Name(), fs.ErrClosed)
+	}
+	return pathError(op, f.Name(), retry(func() error { return fn(f.fd) }))
+}
+
+// retry calls fn until no signal interrupts it.
+func retry(fn func() error) error {
+	for {
+		if err := fn(); err != unix.EINTR {
+			return err
+		}
+	}
+}
