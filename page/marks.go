@@ -1,0 +1,113 @@
+package page
+
+import (
+	"sync"
+	"sync/atomic"
+)
+
+// A mark says that a page has been validated by this process, or written by it. It is made of the born TxID of what
+// was found there, so that another page under the same id is looked at anew; nobody has to take marks back when ids
+// are used again.
+//
+// Marks of nodes are odd and those of runs are even: whatever a run holds, its mark never makes a node of it.
+// Zero is no mark.
+
+// nodeMark is the mark of node page p: the low 31 bits of its born TxID, and a one.
+func nodeMark(p []byte) uint32 { return le.Uint32(p[offBorn:])<<1 | 1 }
+
+// runMark is the mark, at its first page, of a run of n bytes. It takes in the checksum, because a run says nothing
+// about itself: it is the reference that was found to be right.
+func runMark(r Ref, n int) uint32 {
+	h := (uint64(r.Born) ^ r.Sum ^ uint64(n)<<32) * 0x9e3779b97f4a7c15
+	return max(uint32(h>>32)<<1, 2)
+}
+
+// chunkBits: marks are kept in chunks of 64 KiB, made when the first of them is set. At 4 KiB a page one covers 64 MiB
+// of the file, so that opening a large file costs nothing.
+const chunkBits = 14
+
+type markChunk [1 << chunkBits]atomic.Uint32
+
+// noMarks stands in a directory for chunks not made yet, so that looking up a mark needs no case for them. It is
+// never written to.
+var noMarks markChunk
+
+// markDir finds the chunk of a page. Directories are replaced by longer ones when the file grows; views keep theirs.
+type markDir []atomic.Pointer[markChunk]
+
+func (d markDir) load(id ID) uint32 {
+	return d[id>>chunkBits].Load()[id%(1<<chunkBits)].Load()
+}
+
+// marks are those of one file, shared by all its mappings.
+type marks struct {
+	mu  sync.Mutex // held to make a chunk or a directory
+	dir atomic.Pointer[markDir]
+}
+
+// reserve returns a directory for at least so many pages.
+func (k *marks) reserve(pages ID) markDir {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var old markDir
+	if d := k.dir.Load(); d != nil {
+		old = *d
+	}
+	n := int((uint64(pages) + 1<<chunkBits - 1) >> chunkBits)
+	if n <= len(old) {
+		return old
+	}
+	dir := make(markDir, n)
+	for i := range dir {
+		if i < len(old) {
+			dir[i].Store(old[i].Load())
+		} else {
+			dir[i].Store(&noMarks)
+		}
+	}
+	k.dir.Store(&dir)
+	return dir
+}
+
+// chunk returns the chunk of a page, which it makes if need be; nil if no directory reaches so far.
+func (k *marks) chunk(id ID) *markChunk {
+	i := int(id >> chunkBits)
+	if d := *k.dir.Load(); i < len(d) {
+		if c := d[i].Load(); c != &noMarks {
+			return c
+		}
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	d := *k.dir.Load()
+	if i >= len(d) {
+		return nil
+	}
+	c := d[i].Load()
+	if c == &noMarks {
+		c = new(markChunk)
+		d[i].Store(c)
+	}
+	return c
+}
+
+// set marks a page.
+func (k *marks) set(id ID, mark uint32) {
+	if c := k.chunk(id); c != nil {
+		c[id%(1<<chunkBits)].Store(mark)
+	}
+}
+
+// clear takes back the marks of n pages from id on.
+func (k *marks) clear(id ID, n int) {
+	d := *k.dir.Load()
+	for end := uint64(id) + uint64(n); uint64(id) < end; id++ {
+		i := int(id >> chunkBits)
+		if i >= len(d) {
+			return
+		}
+		if c := d[i].Load(); c != &noMarks {
+			c[id%(1<<chunkBits)].Store(0)
+		}
+	}
+}
