@@ -13,18 +13,23 @@ import (
 )
 
 var (
-	seedFlag = flag.Uint64("folio.seed", 0, "seed of the first episode of TestModel; 0: a new one")
+	seedFlag = flag.Uint64("folio.seed", 0, "seed of TestModel's first episode and of TestKill; 0: a new one")
 	opsFlag  = flag.Int("folio.ops", 40_000, "operations of TestModel")
 )
+
+// firstSeed is -folio.seed, or a new seed.
+func firstSeed() uint64 {
+	if *seedFlag != 0 {
+		return *seedFlag
+	}
+	return uint64(time.Now().UnixNano())
+}
 
 // TestModel runs episodes of random operations until -folio.ops have passed. Each
 // episode has a store, options and a seed of its own, so that a failure replays
 // without what went before it.
 func TestModel(t *testing.T) {
-	seed := *seedFlag
-	if seed == 0 {
-		seed = uint64(time.Now().UnixNano())
-	}
+	seed := firstSeed()
 	dir := scratch(t)
 	began := time.Now()
 	for done, episodes := 0, 0; done < *opsFlag; episodes++ {
