@@ -89,16 +89,25 @@ func (m *Map) Contains(addr uintptr) (ID, bool) {
 // valid while the mapping is held.
 func (m *Map) View(count ID) View {
 	e := m.extent.Load()
-	return View{base: m.base, marks: e.marks, count: min(count, e.pages, m.f.Pages()), shift: m.f.shift, m: m}
+	return View{
+		base:  m.base,
+		marks: unsafe.Pointer(unsafe.SliceData(e.marks)),
+		count: min(count, e.pages, m.f.Pages()),
+		size:  uint32(m.f.pageSize),
+		m:     m,
+	}
 }
 
 // View is what one snapshot may see of the data file. Views may be copied; all methods may be called concurrently. The
 // zero View has no pages.
+//
+// Every id below count lies in the mapping and has a place in the directory of marks: Map.View sees to that, so that
+// Page need not.
 type View struct {
 	base  unsafe.Pointer // of the mapping
-	marks markDir        // covers all pages below count
+	marks unsafe.Pointer // to the first element of a markDir
 	count ID
-	shift uint8 // log2 of the page size
+	size  uint32 // of a page
 	m     *Map
 }
 
@@ -111,14 +120,33 @@ func (v *View) Count() ID { return v.count }
 // A page with a mark has been touched before. One without must not be looked at here: see load.
 func (v *View) Page(id ID) ([]byte, error) {
 	if id < v.count {
-		// Below count lies in the mapping: View made sure. Bounds checks would take a quarter of the time.
-		p := unsafe.Slice((*byte)(unsafe.Add(v.base, uintptr(id)<<v.shift)), 1<<v.shift)
-		if m := v.marks.load(id); m != 0 && m == nodeMark(p) {
-			return p, nil
+		p := v.at(id)
+		if m := v.mark(id).Load(); m != 0 && m == nodeMark(p[:HeaderSize:HeaderSize]) {
+			return p[:v.size:v.size], nil
 		}
 	}
 	return v.load(id)
 }
+
+// at returns where page id begins, which is below count. The array is a way of saying so that costs nothing: a page
+// is as long as the page size.
+func (v *View) at(id ID) *[MaxPageSize]byte {
+	return (*[MaxPageSize]byte)(unsafe.Add(v.base, uintptr(id)*uintptr(v.size)))
+}
+
+// mark returns the mark of page id, which is below count.
+func (v *View) mark(id ID) *atomic.Uint32 {
+	return &v.chunkOf(id).Load()[id%(1<<chunkBits)]
+}
+
+// chunkOf returns the place of the chunk of marks around id, which is below count.
+func (v *View) chunkOf(id ID) *atomic.Pointer[markChunk] {
+	const size = unsafe.Sizeof(atomic.Pointer[markChunk]{})
+	return (*atomic.Pointer[markChunk])(unsafe.Add(v.marks, uintptr(id>>chunkBits)*size))
+}
+
+// offset returns where page id begins in the file.
+func (v *View) offset(id ID) int64 { return int64(id) * int64(v.size) }
 
 // load is Page for a page without the right mark, touched for the first time most likely. A fault here would block
 // a processor of the Go scheduler until the disk answers; a system call does not, and returns an error where a
@@ -127,13 +155,11 @@ func (v *View) load(id ID) ([]byte, error) {
 	if id < FirstID || id >= v.count {
 		return nil, v.corrupt(id, fmt.Sprintf("page number is not in %d to %d", FirstID, max(v.count, 1)-1), nil)
 	}
-	size := int64(1) << v.shift
-	if err := v.m.mapping.Populate(int64(id)<<v.shift, size); err != nil {
+	if err := v.m.mapping.Populate(v.offset(id), int64(v.size)); err != nil {
 		return nil, v.corrupt(id, "cannot be read", err)
 	}
-	p := unsafe.Slice((*byte)(unsafe.Add(v.base, uintptr(id)<<v.shift)), size)
-	chunk := v.chunk(id)
-	if mark := &chunk[id%(1<<chunkBits)]; mark.Load() != nodeMark(p) {
+	p := v.at(id)[:v.size:v.size]
+	if mark := v.makeMark(id); mark.Load() != nodeMark(p) {
 		if err := Validate(p, id); err != nil {
 			return nil, v.named(err)
 		}
@@ -142,13 +168,13 @@ func (v *View) load(id ID) ([]byte, error) {
 	return p, nil
 }
 
-// chunk returns the marks around id, and puts them into the view's directory, which may be older than they are.
-func (v *View) chunk(id ID) *markChunk {
+// makeMark is mark for a mark that will be set. The chunk it lies in may be younger than the view's directory.
+func (v *View) makeMark(id ID) *atomic.Uint32 {
 	c := v.m.f.marks.chunk(id)
-	if at := &v.marks[id>>chunkBits]; at.Load() != c {
+	if at := v.chunkOf(id); at.Load() != c {
 		at.Store(c)
 	}
-	return c
+	return &c[id%(1<<chunkBits)]
 }
 
 // runSlice is how much of a run is read at a time when its checksum is taken, so that a large one need not fit the
@@ -158,26 +184,26 @@ const runSlice = 4 << 20
 // Run returns the n bytes that a run holds. The checksum is verified the first time. The slice is that of the
 // mapping, as with Page. The error is a *CorruptError.
 func (v *View) Run(r Ref, n int) ([]byte, error) {
-	if n < 0 || r.ID < FirstID || r.ID >= v.count || RunPages(uint64(n), 1<<v.shift) > uint64(v.count-r.ID) {
+	if n < 0 || r.ID < FirstID || r.ID >= v.count || RunPages(uint64(n), int(v.size)) > uint64(v.count-r.ID) {
 		return nil, v.corrupt(r.ID, fmt.Sprintf("run of %d bytes is not in pages %d to %d", n, FirstID, max(v.count, 1)-1), nil)
 	}
-	b := unsafe.Slice((*byte)(unsafe.Add(v.base, uintptr(r.ID)<<v.shift)), n)
-	if v.marks.load(r.ID) == runMark(r, n) {
+	b := unsafe.Slice(&v.at(r.ID)[0], n)
+	if v.mark(r.ID).Load() == runMark(r, n) {
 		return b, nil
 	}
 	var sum xxhash.Digest
 	sum.Reset()
 	for at := 0; at < n; at += runSlice {
 		part := b[at:min(at+runSlice, n)]
-		if err := v.m.mapping.Populate(int64(r.ID)<<v.shift+int64(at), int64(len(part))); err != nil {
-			return nil, v.corrupt(r.ID+ID(at>>v.shift), "cannot be read", err)
+		if err := v.m.mapping.Populate(v.offset(r.ID)+int64(at), int64(len(part))); err != nil {
+			return nil, v.corrupt(r.ID+ID(at/int(v.size)), "cannot be read", err)
 		}
 		sum.Write(part)
 	}
 	if sum.Sum64() != r.Sum {
 		return nil, v.corrupt(r.ID, fmt.Sprintf("checksum of a run of %d bytes is wrong", n), nil)
 	}
-	v.chunk(r.ID)[r.ID%(1<<chunkBits)].Store(runMark(r, n))
+	v.makeMark(r.ID).Store(runMark(r, n))
 	return b, nil
 }
 
@@ -186,14 +212,14 @@ func (v *View) Prefetch(ids ...ID) {
 	for i := 0; i < len(ids); {
 		from, n := ids[i], ID(1)
 		i++
-		if from >= v.count || v.marks.load(from) != 0 {
+		if from >= v.count || v.mark(from).Load() != 0 {
 			continue
 		}
-		for i < len(ids) && ids[i] == from+n && ids[i] < v.count && v.marks.load(ids[i]) == 0 {
+		for i < len(ids) && ids[i] == from+n && ids[i] < v.count && v.mark(ids[i]).Load() == 0 {
 			n++
 			i++
 		}
-		v.m.mapping.WillNeed(int64(from)<<v.shift, int64(n)<<v.shift)
+		v.m.mapping.WillNeed(v.offset(from), v.offset(n))
 	}
 }
 

@@ -35,10 +35,6 @@ var noMarks markChunk
 // markDir finds the chunk of a page. Directories are replaced by longer ones when the file grows; views keep theirs.
 type markDir []atomic.Pointer[markChunk]
 
-func (d markDir) load(id ID) uint32 {
-	return d[id>>chunkBits].Load()[id%(1<<chunkBits)].Load()
-}
-
 // marks are those of one file, shared by all its mappings.
 type marks struct {
 	mu  sync.Mutex // held to make a chunk or a directory
