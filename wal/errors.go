@@ -1,0 +1,39 @@
+package wal
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Errors that callers tell apart with errors.Is.
+var (
+	// ErrCorrupt is what every *CorruptError is, and every error of Decode.
+	ErrCorrupt = errors.New("wal: log is damaged")
+
+	// ErrVersion says that the file is a log, of another version of the format.
+	ErrVersion = errors.New("wal: unknown version")
+
+	// ErrFull says that the log has reached its limit. Nothing has changed;
+	// there is room again after a checkpoint and Log.Release.
+	ErrFull = errors.New("wal: log is full")
+
+	// ErrTooLarge says that so much may not fit even when nothing else is
+	// live: more than Log.Capacity.
+	ErrTooLarge = errors.New("wal: larger than the log can take")
+)
+
+// A CorruptError is damage found in a log file.
+type CorruptError struct {
+	File   string // base name
+	Offset int64  // of the damaged place in the file, in bytes
+	LSN    LSN    // expected at that place
+	Reason string
+}
+
+// Error says where and what, without the package's name.
+func (e *CorruptError) Error() string {
+	return fmt.Sprintf("%s: offset %d: lsn %d: %s", e.File, e.Offset, e.LSN, e.Reason)
+}
+
+// Is reports whether target is ErrCorrupt.
+func (e *CorruptError) Is(target error) bool { return target == ErrCorrupt }

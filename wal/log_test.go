@@ -1,0 +1,409 @@
+package wal
+
+import (
+	"bytes"
+	"errors"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"github.com/foliodb/folio/internal/vfs"
+)
+
+// TestOnDisk takes a log in a real file through two lives.
+func TestOnDisk(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "app.db-wal")
+	opt := Options{Initial: 8 << 10, Limit: 1 << 20}
+	l, err := Create(vfs.OS, name, 0o600, testID, 3, 0, opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	from := l.End()
+	const n = 200
+	for tx := range uint64(n) {
+		must(t)(l.Append(sized(tx+1, block*int64(1+tx%5), byte(tx))))
+	}
+	if err := l.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	f, err := vfs.OS.Open(name, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var seen uint64
+	count := func(r Record) error {
+		for tx, ops := range r.All() {
+			if seen++; tx != seen || len(ops) == 0 {
+				t.Errorf("transaction %d is %d, %d bytes", seen, tx, len(ops))
+			}
+		}
+		return nil
+	}
+	res, err := Recover(f, testID, from, count)
+	if err != nil || seen != n || res.NextTx != n+1 {
+		t.Fatalf("read %d: %+v, %v", seen, res, err)
+	}
+	if l, err = Open(f, testID, &res, n+1, opt); err != nil {
+		t.Fatal(err)
+	}
+	must(t)(l.Append(sized(n+1, block, 1)))
+	if err := l.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	seen = 0
+	if _, err := Recover(f, testID, from, count); err != nil || seen != n+1 {
+		t.Fatalf("read %d, %v", seen, err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Create(vfs.OS, name, 0o600, testID, 3, 0, opt); !errors.Is(err, fs.ErrExist) {
+		t.Fatalf("create over a log: %v", err)
+	}
+}
+
+// TestClose verifies what a closed log answers.
+func TestClose(t *testing.T) {
+	l, _ := createMem(t, Options{})
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); !errors.Is(err, fs.ErrClosed) {
+		t.Errorf("close again: %v", err)
+	}
+	if _, err := l.Append(sized(1, block, 1)); !errors.Is(err, fs.ErrClosed) {
+		t.Errorf("append: %v", err)
+	}
+	if err := l.Sync(); !errors.Is(err, fs.ErrClosed) {
+		t.Errorf("sync: %v", err)
+	}
+	if err := l.Reserve(1 << 40); !errors.Is(err, fs.ErrClosed) {
+		t.Errorf("reserve: %v", err)
+	}
+}
+
+// TestConcurrent appends, syncs, reserves and releases from several goroutines
+// and reads back what was appended.
+func TestConcurrent(t *testing.T) {
+	l, f := createMem(t, Options{Limit: 256 << 10, Initial: 16 << 10})
+	const n = 3000
+	var wg sync.WaitGroup
+	done := make(chan struct{})
+	released := l.End()
+	background := func(step func() error) {
+		wg.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				if err := step(); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	background(l.Sync)
+	background(func() error { l.Live(); l.Size(); l.Synced(); return nil })
+	background(func() error {
+		if err := l.Reserve(4 << 10); err != nil && !errors.Is(err, ErrFull) {
+			return err
+		}
+		return nil
+	})
+	var mu sync.Mutex
+	background(func() error {
+		p := l.End()
+		if err := l.Sync(); err != nil {
+			return err
+		}
+		if l.Live() > 100<<10 {
+			l.Release(p)
+			mu.Lock()
+			released = p
+			mu.Unlock()
+		}
+		return nil
+	})
+	for tx := uint64(1); tx <= n; {
+		_, err := l.Append(sized(tx, block*int64(1+tx%4), byte(tx)))
+		if err == nil {
+			tx++
+		} else if !errors.Is(err, ErrFull) {
+			t.Fatal(err)
+		}
+	}
+	close(done)
+	wg.Wait()
+	txs, res, err := read(f, released)
+	if err != nil || res.NextTx != n+1 {
+		t.Fatalf("read %d, %+v, %v", len(txs), res, err)
+	}
+}
+
+// TestSyncsDoNotOverlap verifies that a sync for growth and one for a commit never
+// run at once: the kernel would tell one of them of a failure, and the other nothing.
+func TestSyncsDoNotOverlap(t *testing.T) {
+	l, f := createMem(t, Options{Initial: 8 << 10, Limit: 4 << 20})
+	running := 0
+	f.fsys.fail = func(op string) error {
+		if op == "sync" {
+			if running++; running > 1 {
+				t.Error("two syncs at once")
+			}
+			f.mu.Unlock()
+			for range 100 {
+				l.Size()
+			}
+			f.mu.Lock()
+			running--
+		}
+		return nil
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for i := range int64(100) {
+			if err := l.Reserve(10 << 10 * i % (1 << 20)); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	for tx := range uint64(300) {
+		must(t)(l.Append(sized(tx+1, block, 1)))
+		if err := l.Sync(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wg.Wait()
+}
+
+// TestAppendAllocates verifies that the steady state, wrapping included, leaves
+// nothing to the collector.
+func TestAppendAllocates(t *testing.T) {
+	l, f := createMem(t, Options{Limit: 64 << 10, Initial: 64 << 10})
+	l.file = &sink{memFile: f}
+	var g Group
+	tx, ops := uint64(1), put("key", make([]byte, 700))
+	step := func() {
+		g.Reset()
+		g.Add(tx, ops)
+		p, err := l.Append(&g)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Sync(); err != nil {
+			t.Fatal(err)
+		}
+		if tx++; tx%7 == 0 {
+			l.Release(p)
+		}
+	}
+	for range 200 {
+		step()
+	}
+	if n := testing.AllocsPerRun(1000, step); n != 0 {
+		t.Errorf("%v allocations an append", n)
+	}
+}
+
+// sink is a file that forgets what is written.
+type sink struct{ *memFile }
+
+func (s *sink) WriteAt(p []byte, _ int64) (int, error) { return len(p), nil }
+func (s *sink) Sync() error                            { return nil }
+
+// TestTxSize verifies that transactions reserved one by one fit however they are
+// grouped.
+func TestTxSize(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	for range 2000 {
+		var g Group
+		var reserved int64
+		for tx := range uint64(1 + rng.IntN(20)) {
+			n := rng.IntN(1 << rng.IntN(16))
+			g.Add(tx, make(Ops, n))
+			reserved += TxSize(n)
+			if one := group(1, make(Ops, n)); one.Size() != TxSize(n) {
+				t.Fatalf("%d bytes: size %d, TxSize %d", n, one.Size(), TxSize(n))
+			}
+		}
+		if g.Size() > reserved {
+			t.Fatalf("group of %d takes %d bytes, reserved %d", g.Len(), g.Size(), reserved)
+		}
+	}
+}
+
+// TestGroup verifies that a group is reusable, and that padding holds nothing of
+// what the buffer held before.
+func TestGroup(t *testing.T) {
+	var g Group
+	g.Add(7, put("k", bytes.Repeat([]byte{'s'}, 3000)))
+	g.Reset()
+	if g.Len() != 0 || g.FirstTx() != 0 || g.LastTx() != 0 || g.Size() != 0 {
+		t.Errorf("reset: %d, %d to %d, size %d", g.Len(), g.FirstTx(), g.LastTx(), g.Size())
+	}
+	g.Add(8, nil)
+	g.Add(9, put("a", nil))
+	record, h := g.seal()
+	if bytes.IndexByte(record, 's') >= 0 || len(record) != block || h.count != 2 {
+		t.Errorf("record of %d bytes, %d transactions: %q", len(record), h.count, record)
+	}
+	g.Add(10, nil)
+	if again, h := g.seal(); len(again) != block || h.count != 3 || g.LastTx() != 10 {
+		t.Errorf("after one more: %d bytes, %d transactions", len(again), h.count)
+	}
+	defer func() {
+		if recover() == nil {
+			t.Error("a gap in the transactions was taken")
+		}
+	}()
+	g.Add(12, nil)
+}
+
+// TestRelease verifies what Release refuses.
+func TestRelease(t *testing.T) {
+	l, _ := createMem(t, Options{})
+	start := l.End()
+	first := must(t)(l.Append(sized(1, 2*block, 1)))
+	if err := l.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	ahead := must(t)(l.Append(sized(2, block, 1)))
+	inside := first
+	inside.LSN, inside.Offset = inside.LSN-block, inside.Offset-block
+	for name, p := range map[string]Position{
+		"not synced": ahead, "inside a record": inside, "elsewhere": {LSN: first.LSN, Offset: first.Offset + block},
+	} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("%s: released", name)
+				}
+			}()
+			l.Release(p)
+		}()
+	}
+	l.Release(first)
+	l.Release(first)
+	l.Release(start) // behind already: nothing
+	if l.Live() != block {
+		t.Errorf("live %d", l.Live())
+	}
+}
+
+// TestLarge takes records larger than the read buffer.
+func TestLarge(t *testing.T) {
+	l, f := createMem(t, Options{})
+	from := l.End()
+	var want []uint64
+	for tx := uint64(1); tx < 20; tx++ {
+		must(t)(l.Append(sized(tx, int64(tx)*73*block, byte(tx))))
+		want = append(want, tx)
+	}
+	if err := l.Reserve(l.Capacity()); err != nil {
+		t.Fatal(err)
+	}
+	txs, _, err := read(f, from)
+	if err != nil || len(txs) != len(want) {
+		t.Fatalf("read %v, %v", txs, err)
+	}
+	huge := &Group{buf: make([]byte, 0, 16), first: 1, count: 1}
+	huge.Reset()
+	if huge.Add(1, make(Ops, 30<<20)); huge.Size() <= l.Capacity() {
+		t.Fatal("not huge")
+	}
+	for range 2 {
+		_, err = l.Append(huge)
+		if err == nil {
+			continue
+		}
+	}
+	if !errors.Is(err, ErrTooLarge) {
+		t.Fatalf("append of more than the limit: %v", err)
+	}
+}
+
+// TestOpenFailures fails each call of Open: no log comes of it, and the file can
+// be recovered again.
+func TestOpenFailures(t *testing.T) {
+	for n := 1; ; n++ {
+		l, f := createMem(t, Options{Limit: 16 << 10, Initial: 8 << 10})
+		from := l.End()
+		for tx := uint64(1); l.Reserve(block) == nil; tx++ {
+			must(t)(l.Append(sized(tx, block, 1)))
+		}
+		want, res, err := read(f, from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		calls := 0
+		f.fsys.fail = func(op string) error {
+			if calls++; calls == n {
+				return fs.ErrPermission
+			}
+			return nil
+		}
+		_, err = Open(f, testID, &res, 0, Options{Limit: 16 << 10, Rand: counter(1)})
+		f.fsys.fail = nil
+		if got, _, again := read(f, from); again != nil || len(got) != len(want) {
+			t.Fatalf("call %d failed: then %d of %d transactions, %v", n, len(got), len(want), again)
+		}
+		if calls < n {
+			if err != nil || n < 5 {
+				t.Fatalf("%d calls, %v", calls, err)
+			}
+			return
+		}
+		if err == nil && n != 1 { // reserving holes may fail
+			t.Errorf("call %d failed and Open did not", n)
+		}
+	}
+}
+
+// TestVersion reads a log of a version to come.
+func TestVersion(t *testing.T) {
+	l, f := createMem(t, Options{})
+	h := Header{Version: 2, ID: testID}
+	h.encode(f.data)
+	if _, _, err := read(f, l.End()); !errors.Is(err, ErrVersion) || errors.Is(err, ErrCorrupt) {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if err := Dump(&out, f, testID, l.End()); err != nil || !bytes.Contains(out.Bytes(), []byte("version 2")) {
+		t.Fatalf("%q, %v", out.Bytes(), err)
+	}
+}
+
+// TestForeign reads a log with another store's id, and positions no log has.
+func TestForeign(t *testing.T) {
+	l, f := createMem(t, Options{})
+	from := l.End()
+	if _, err := Recover(f, [16]byte{1}, from, nil); !errors.Is(err, ErrCorrupt) {
+		t.Error(err)
+	}
+	for _, edit := range []func(p *Position){
+		func(p *Position) { p.Offset = -block },
+		func(p *Position) { p.Offset = 0 },
+		func(p *Position) { p.Offset++ },
+		func(p *Position) { p.Offset = 1 << 50 },
+		func(p *Position) { p.Offset += block },
+		func(p *Position) { p.LSN = 1<<64 - 1 },
+		func(p *Position) { p.LSN += block },
+		func(p *Position) { p.Epoch++ },
+		func(p *Position) { p.Chain++ },
+	} {
+		p := from
+		edit(&p)
+		if _, err := Recover(f, testID, p, nil); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("from %+v: %v", p, err)
+		}
+	}
+}
