@@ -1,0 +1,196 @@
+package folio
+
+import (
+	"bufio"
+	"encoding/hex"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/foliodb/folio/freelist"
+	"github.com/foliodb/folio/internal/vfs"
+	"github.com/foliodb/folio/page"
+)
+
+// image is a data file made of one state: its pages where they are, zeros where it has none, the
+// free set behind the last, and metas of a store of its own. The new store id keeps a log
+// that lies beside a copy from being taken for the copy's.
+type image struct {
+	tx    *Tx
+	audit *audit
+	end   page.ID // pages of the state
+	meta  page.Meta
+	set   []byte // padded to whole pages
+}
+
+// newImage audits the state, since damage must not be copied as if it were sound, and lays out the copy.
+func (tx *Tx) newImage() (*image, error) {
+	im := &image{tx: tx}
+	if err := tx.audit(func(a *audit) { im.audit = a }); err != nil {
+		return nil, err
+	}
+	for im.end = im.audit.end; im.end > page.FirstID && !im.audit.used.has(im.end-1); im.end-- {
+	}
+	db := tx.db
+	im.meta = page.Meta{PageSize: db.pageSize, Checkpoint: 1, Tx: tx.id, Clean: true, Pages: im.end, Root: tx.root.header()}
+	copy(im.meta.StoreID[:], randomBytes(len(im.meta.StoreID)))
+	set := freelist.EncodeSet(im.end, func(id page.ID) bool { return !im.audit.used.has(id) })
+	if len(set) == 0 {
+		return im, nil
+	}
+	pages := page.RunPages(uint64(len(set)), db.pageSize)
+	im.set = make([]byte, int(pages)*db.pageSize)
+	copy(im.set, set)
+	im.meta.Free = page.Ref{ID: im.end, Born: tx.id, Sum: page.Sum(set)}
+	im.meta.FreeLen = uint64(len(set))
+	im.meta.Pages += page.ID(pages)
+	return im, nil
+}
+
+// size of the copy in bytes.
+func (im *image) size() int64 { return int64(im.meta.Pages) * int64(im.tx.db.pageSize) }
+
+// slot encodes a meta slot's page.
+func (im *image) slot(i int) []byte {
+	p := make([]byte, im.tx.db.pageSize)
+	im.meta.Encode(p, i)
+	return p
+}
+
+// page returns page id of the copy; nil: it is not reached.
+func (im *image) page(id page.ID) []byte {
+	if !im.audit.used.has(id) {
+		return nil
+	}
+	return im.audit.raw(id)
+}
+
+// raw returns a page's bytes, of a node or of a part of a run, which the audit has verified.
+func (a *audit) raw(id page.ID) []byte {
+	if o, ok := a.w.(*overlay); ok {
+		if p := o.parts[id]; p != nil {
+			return p
+		}
+	}
+	return a.view.Raw(id)
+}
+
+// WriteTo writes a copy of the store as the transaction sees it to w, beside readers and writers: a complete data
+// file, of a store with an id of its own. Pages that the state does not reach are written as zeros. It returns
+// the number of bytes written. Damage in the state is an error before anything is written.
+func (tx *Tx) WriteTo(w io.Writer) (n int64, err error) {
+	if tx.done {
+		return 0, ErrTxClosed
+	}
+	if tx.writing != nil {
+		return 0, ErrTxWritable
+	}
+	im, err := tx.newImage()
+	if err != nil {
+		return 0, err
+	}
+	b := bufio.NewWriterSize(w, 1<<20)
+	put := func(p []byte) bool {
+		var k int
+		k, err = b.Write(p)
+		n += int64(k)
+		return err == nil
+	}
+	zeros := make([]byte, tx.db.pageSize)
+	ok := put(im.slot(0)) && put(im.slot(1))
+	for id := page.FirstID; ok && id < im.end; id++ {
+		p := im.page(id)
+		if p == nil {
+			p = zeros
+		}
+		ok = put(p)
+	}
+	if ok && put(im.set) {
+		err = b.Flush()
+	}
+	return n, outer(err)
+}
+
+// CopyFile writes a copy of the store as the transaction sees it to a file, as WriteTo does, and makes it durable.
+// A file that is there is replaced once the copy is complete. mode 0 is 0600.
+func (tx *Tx) CopyFile(path string, mode os.FileMode) error {
+	if tx.done {
+		return ErrTxClosed
+	}
+	fsys := tx.db.opts.fs
+	tmp := path + ".new-" + hex.EncodeToString(randomBytes(6))
+	err := place(fsys, tmp, fileMode(mode), tx.writeFile)
+	if err != nil {
+		return outer(err)
+	}
+	if err := fsys.Rename(tmp, path); err != nil {
+		return outer(errors.Join(err, fsys.Remove(tmp)))
+	}
+	return outer(fsys.SyncDir(filepath.Dir(path)))
+}
+
+func fileMode(m os.FileMode) os.FileMode {
+	if m == 0 {
+		return 0o600
+	}
+	return m
+}
+
+// Backup writes a copy of the newest state to a new file at path, beside readers and writers, and makes it durable.
+// It copies page by page: fast, and as large as the store's last page in use; Compact makes the
+// smallest copy. A file that is there is fs.ErrExist.
+func (db *DB) Backup(path string) error {
+	return db.View(func(tx *Tx) error {
+		return outer(place(db.opts.fs, path, db.opts.FileMode, tx.writeFile))
+	})
+}
+
+// writeFile writes the copy to a new file.
+func (tx *Tx) writeFile(f vfs.File) error {
+	if tx.writing != nil {
+		return ErrTxWritable
+	}
+	im, err := tx.newImage()
+	if err != nil {
+		return err
+	}
+	size := int64(tx.db.pageSize)
+	if err := f.Allocate(0, im.size()); err != nil {
+		return err
+	}
+	var run [][]byte // contiguous pages, up to 1 MiB
+	start := page.FirstID
+	flush := func() error {
+		if len(run) == 0 {
+			return nil
+		}
+		err := f.WriteV(run, int64(start)*size)
+		run = run[:0]
+		return err
+	}
+	for id := page.FirstID; id < im.end; id++ {
+		p := im.page(id)
+		if p == nil || len(run) >= 256 {
+			if err := flush(); err != nil {
+				return err
+			}
+		}
+		if p == nil {
+			continue
+		}
+		if len(run) == 0 {
+			start = id
+		}
+		run = append(run, p)
+	}
+	if err := flush(); err != nil {
+		return err
+	}
+	if len(im.set) > 0 {
+		if _, err := f.WriteAt(im.set, int64(im.end)*size); err != nil {
+			return err
+		}
+	}
+	return f.WriteV([][]byte{im.slot(0), im.slot(1)}, 0)
+}

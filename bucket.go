@@ -1,0 +1,626 @@
+package folio
+
+import (
+	"bytes"
+	"errors"
+	"runtime/debug"
+	"slices"
+
+	"github.com/foliodb/folio/btree"
+	"github.com/foliodb/folio/page"
+)
+
+// Bucket is an ordered set of keys with values, and of nested buckets under names. It is
+// valid until its transaction ends. In a write transaction there is one Bucket for each
+// bucket, however often it is asked for; a moved one follows its bucket, one of a deleted
+// bucket is dead.
+type Bucket struct {
+	tx       *Tx
+	tree     btree.Tree
+	sequence uint64
+	*nesting // nil in a read transaction
+}
+
+// nesting is a bucket's place among the others of a write transaction.
+type nesting struct {
+	parent   *Bucket // nil: the root
+	name     []byte
+	children map[string]*Bucket
+	order    []*Bucket // children in the order of opening, so that commits are repeatable
+	dirty    bool      // its entry in the parent's tree is out of date
+	dead     bool      // deleted
+}
+
+// Tx returns the bucket's transaction.
+func (b *Bucket) Tx() *Tx { return b.tx }
+
+// Writable reports whether the bucket may be changed.
+func (b *Bucket) Writable() bool { return b.tx.Writable() }
+
+// use panics when the bucket cannot be read: the caller's method has no error to return.
+func (b *Bucket) use(method string) {
+	if b == nil {
+		panic("folio: " + method + " on a nil bucket")
+	}
+	if b.tx.done {
+		panic("folio: " + method + " on a transaction that has ended")
+	}
+	if b.nesting != nil && b.dead {
+		panic("folio: " + method + " on a bucket that was deleted")
+	}
+}
+
+// usable is use for methods that return an error.
+func (b *Bucket) usable() error {
+	switch {
+	case b == nil:
+		return ErrBucketNotFound
+	case b.tx.done:
+		return ErrTxClosed
+	case b.nesting != nil && b.dead:
+		return ErrBucketNotFound
+	}
+	return nil
+}
+
+// changeable readies the bucket for a change: it returns errors of use, and keeps the
+// transaction's heap within its limit.
+func (b *Bucket) changeable() error {
+	if err := b.usable(); err != nil {
+		return err
+	}
+	tx := b.tx
+	if tx.writing == nil {
+		return ErrTxNotWritable
+	}
+	if tx.failed != nil {
+		return tx.failed
+	}
+	if err := tx.db.pager.relieve(); err != nil {
+		return tx.fail(err)
+	}
+	return nil
+}
+
+// fail sorts the error of a change: errors of use leave the transaction as it was, any other dooms it.
+func (tx *Tx) fail(err error) error {
+	if errors.Is(err, btree.ErrKind) {
+		return ErrIncompatibleValue
+	}
+	err = outer(tx.db.named(err))
+	if tx.failed == nil {
+		tx.failed = err
+	}
+	return err
+}
+
+func checkKey(key []byte) error {
+	if len(key) == 0 {
+		return ErrKeyRequired
+	}
+	if len(key) > MaxKeySize {
+		return ErrKeyTooLarge
+	}
+	return nil
+}
+
+// header describes the bucket as it is now.
+func (b *Bucket) header() page.BucketHeader {
+	h := b.tree.Header()
+	h.Sequence = b.sequence
+	return h
+}
+
+// Get returns the value of key: nil when the key is absent or names a bucket; an empty value is not
+// nil. The slice is valid, and unchanged, until the transaction ends. Get does not
+// allocate.
+func (b *Bucket) Get(key []byte) []byte {
+	b.use("Get")
+	if !b.tx.managed {
+		return b.getGuarded(key)
+	}
+	return b.get(key)
+}
+
+func (b *Bucket) get(key []byte) []byte {
+	value, bucket, found, err := b.tree.Get(key)
+	if err != nil {
+		b.tx.spoil(err)
+	}
+	if !found || bucket {
+		return nil
+	}
+	return value
+}
+
+func (b *Bucket) getGuarded(key []byte) []byte {
+	defer b.tx.catch(debug.SetPanicOnFault(true))
+	return b.get(key)
+}
+
+// Put sets the value of key. Both are copied; a nil value is an empty one. Errors: ErrKeyRequired,
+// ErrKeyTooLarge, ErrValueTooLarge, ErrIncompatibleValue if the key names a bucket,
+// ErrTxNotWritable. An error of another kind (no space, damage) dooms the
+// transaction: every later change and Commit return it.
+func (b *Bucket) Put(key, value []byte) error {
+	if err := b.changeable(); err != nil {
+		return err
+	}
+	if err := checkKey(key); err != nil {
+		return err
+	}
+	if len(value) > MaxValueSize {
+		return ErrValueTooLarge
+	}
+	if _, err := b.tree.Put(key, value, false); err != nil {
+		return b.tx.fail(err)
+	}
+	b.log()
+	if b.tx.logs() {
+		b.tx.ops.Put(key, value)
+		b.tx.checkBulk()
+	}
+	b.tx.stats.Puts++
+	return nil
+}
+
+// Delete removes key. That it is absent is no error; that it names a bucket is ErrIncompatibleValue.
+func (b *Bucket) Delete(key []byte) error {
+	if err := b.changeable(); err != nil {
+		return err
+	}
+	if len(key) == 0 || len(key) > MaxKeySize {
+		return nil // no such key can be there
+	}
+	found, err := b.tree.Delete(key, false)
+	if err != nil {
+		return b.tx.fail(err)
+	}
+	if !found {
+		return nil
+	}
+	b.log()
+	if b.tx.logs() {
+		b.tx.ops.Delete(key)
+		b.tx.checkBulk()
+	}
+	b.tx.stats.Deletes++
+	return nil
+}
+
+// DeleteRange removes every item from the key from up to, and without, the key to; nil is no bound.
+// Buckets inside go too, with all in them. It returns the number of items removed. Whole subtrees are cut without
+// being read, so the cost is that of the edges, plus a little for each page freed.
+func (b *Bucket) DeleteRange(from, to []byte) (n int, err error) {
+	if err := b.changeable(); err != nil {
+		return 0, err
+	}
+	removed, err := b.tree.DeleteRange(from, to, b.dropChild)
+	if err != nil {
+		return clampInt(removed), b.tx.fail(err)
+	}
+	if removed == 0 {
+		return 0, nil
+	}
+	b.log()
+	if b.tx.logs() {
+		b.tx.ops.DeleteRange(from, to)
+		b.tx.checkBulk()
+	}
+	b.tx.stats.Deletes += removed
+	return clampInt(removed), nil
+}
+
+// clampInt saturates a count at what an int holds.
+func clampInt(n uint64) int {
+	const maxInt = int(^uint(0) >> 1)
+	return int(min(n, uint64(maxInt)))
+}
+
+// logs reports whether operations are being logged.
+func (tx *Tx) logs() bool { return !tx.bulk && !tx.replaying }
+
+// log notes that the bucket is being changed, and has the log speak of it.
+func (b *Bucket) log() {
+	tx := b.tx
+	tx.changed = true
+	b.dirty = true
+	if tx.selected != b && tx.logs() {
+		tx.ops.Bucket(b.path())
+		tx.selected = b
+	}
+}
+
+// checkBulk gives up logging when the record has become too large for the log.
+func (tx *Tx) checkBulk() {
+	if int64(len(tx.ops)) > tx.db.bulkLimit() {
+		tx.bulk = true
+		tx.ops = nil
+	}
+}
+
+// bulkLimit is the number of bytes of operations from which a transaction commits by checkpoint.
+func (db *DB) bulkLimit() int64 { return min(db.opts.LogLimit/4, 16<<20) }
+
+// path returns the names that lead from the root to the bucket, now.
+func (b *Bucket) path() [][]byte {
+	var names [][]byte
+	for ; b.parent != nil; b = b.parent {
+		names = append(names, b.name)
+	}
+	slices.Reverse(names)
+	return names
+}
+
+// Bucket returns the nested bucket of that name; nil: there is none.
+func (b *Bucket) Bucket(name []byte) *Bucket {
+	b.use("Bucket")
+	defer b.tx.catchUnmanaged(debug.SetPanicOnFault(true))
+	c, err := b.lookup(name)
+	if err != nil {
+		b.tx.spoil(err)
+	}
+	return c
+}
+
+// catchUnmanaged is catch, but leaves panics inside View and Update to these.
+func (tx *Tx) catchUnmanaged(old bool) {
+	debug.SetPanicOnFault(old)
+	if tx.managed {
+		return
+	}
+	if r := recover(); r != nil {
+		err := tx.damageOf(r)
+		if err == nil {
+			panic(r)
+		}
+		tx.spoil(err)
+	}
+}
+
+// lookup returns the nested bucket; nil without an error: there is none.
+func (b *Bucket) lookup(name []byte) (*Bucket, error) {
+	if b.nesting != nil {
+		if c := b.children[string(name)]; c != nil {
+			return c, nil
+		}
+	}
+	value, bucket, found, err := b.tree.Get(name)
+	if err != nil || !found || !bucket {
+		return nil, err
+	}
+	return b.adopt(name, value), nil
+}
+
+// adopt makes the Bucket for a nested bucket's entry.
+func (b *Bucket) adopt(name, value []byte) *Bucket {
+	tx := b.tx
+	h, image := page.DecodeBucket(value)
+	if tx.writing == nil {
+		c := &tx.first
+		if !tx.used.CompareAndSwap(false, true) {
+			c = new(Bucket)
+		}
+		c.tx, c.sequence = tx, h.Sequence
+		c.tree.Init(h, image, &tx.view, tx.readWriter())
+		return c
+	}
+	c := &Bucket{tx: tx, sequence: h.Sequence}
+	c.nesting = &nesting{parent: b, name: bytes.Clone(name)}
+	c.tree.Init(h, image, nil, &tx.db.pager)
+	b.enlist(c)
+	return c
+}
+
+func (b *Bucket) enlist(c *Bucket) {
+	if b.children == nil {
+		b.children = make(map[string]*Bucket)
+	}
+	b.children[string(c.name)] = c
+	b.order = append(b.order, c)
+}
+
+func (b *Bucket) delist(c *Bucket) {
+	delete(b.children, string(c.name))
+	i := slices.Index(b.order, c)
+	b.order = slices.Delete(b.order, i, i+1)
+}
+
+// CreateBucket makes a nested bucket. ErrBucketExists if it is there, ErrIncompatibleValue if the name is
+// a key with a value, ErrBucketNameRequired if it is empty, ErrKeyTooLarge.
+func (b *Bucket) CreateBucket(name []byte) (*Bucket, error) {
+	if err := b.changeable(); err != nil {
+		return nil, err
+	}
+	if len(name) == 0 {
+		return nil, ErrBucketNameRequired
+	}
+	if len(name) > MaxKeySize {
+		return nil, ErrKeyTooLarge
+	}
+	if _, bucket, found, err := b.tree.Peek(name); err != nil {
+		return nil, b.tx.fail(err)
+	} else if found {
+		if bucket {
+			return nil, ErrBucketExists
+		}
+		return nil, ErrIncompatibleValue
+	}
+	var empty [page.BucketHeaderSize]byte
+	if _, err := b.tree.Put(name, empty[:], true); err != nil {
+		return nil, b.tx.fail(err)
+	}
+	b.log()
+	if b.tx.logs() {
+		b.tx.ops.CreateBucket(name)
+		b.tx.checkBulk()
+	}
+	return b.adopt(name, empty[:]), nil
+}
+
+// CreateBucketIfNotExists returns the nested bucket, made if it is not there.
+func (b *Bucket) CreateBucketIfNotExists(name []byte) (*Bucket, error) {
+	if err := b.changeable(); err != nil {
+		return nil, err
+	}
+	if len(name) > 0 && len(name) <= MaxKeySize {
+		c, err := b.lookup(name)
+		if err != nil {
+			return nil, b.tx.fail(err)
+		}
+		if c != nil {
+			return c, nil
+		}
+	}
+	return b.CreateBucket(name)
+}
+
+// DeleteBucket deletes a nested bucket and all in it. ErrBucketNotFound if there is none,
+// ErrIncompatibleValue if the name is a key with a value.
+func (b *Bucket) DeleteBucket(name []byte) error {
+	c, err := b.existing(name)
+	if err != nil {
+		return err
+	}
+	if err := c.drop(); err != nil {
+		return b.tx.fail(err)
+	}
+	b.delist(c)
+	if _, err := b.tree.Delete(name, true); err != nil {
+		return b.tx.fail(err)
+	}
+	b.log()
+	b.tx.selected = nil // may have been inside
+	if b.tx.logs() {
+		b.tx.ops.Bucket(b.path())
+		b.tx.ops.DeleteBucket(name)
+		b.tx.checkBulk()
+	}
+	return nil
+}
+
+// existing returns the nested bucket for a change of it.
+func (b *Bucket) existing(name []byte) (*Bucket, error) {
+	if err := b.changeable(); err != nil {
+		return nil, err
+	}
+	if len(name) == 0 {
+		return nil, ErrBucketNameRequired
+	}
+	if len(name) > MaxKeySize {
+		return nil, ErrBucketNotFound
+	}
+	c, err := b.lookup(name)
+	if err != nil {
+		return nil, b.tx.fail(err)
+	}
+	if c != nil {
+		return c, nil
+	}
+	if _, _, found, err := b.tree.Peek(name); err != nil {
+		return nil, b.tx.fail(err)
+	} else if found {
+		return nil, ErrIncompatibleValue
+	}
+	return nil, ErrBucketNotFound
+}
+
+// drop frees the bucket's pages and those of all buckets inside, and makes the handles dead.
+func (b *Bucket) drop() error {
+	root := b.tree.Header().Root
+	if root != 0 {
+		dropping := b.tx.dropping
+		if dropping[root] {
+			return &CorruptError{Page: root, Offset: -1, Invariant: 1, Reason: "bucket contains itself"}
+		}
+		if dropping == nil {
+			dropping = make(map[page.ID]bool)
+			b.tx.dropping = dropping
+		}
+		dropping[root] = true
+		defer delete(dropping, root)
+	}
+	if err := b.tree.Drop(b.dropChild); err != nil {
+		return err
+	}
+	b.dead = true
+	return nil
+}
+
+// dropChild drops the nested bucket whose entry goes.
+func (b *Bucket) dropChild(name, value []byte) error {
+	c := b.children[string(name)]
+	if c == nil {
+		c = b.adopt(name, value)
+	}
+	if err := c.drop(); err != nil {
+		return err
+	}
+	b.delist(c)
+	return nil
+}
+
+// MoveBucket moves a nested bucket to dst, under its name. ErrBucketNotFound, ErrBucketExists if dst
+// has one of that name, ErrIncompatibleValue if either has a key with a value there,
+// ErrSameBuckets if dst is this bucket, the one moved, or inside it, ErrDifferentDB if
+// dst belongs to another transaction.
+func (b *Bucket) MoveBucket(name []byte, dst *Bucket) error {
+	if err := dst.usable(); err != nil {
+		return err
+	}
+	if err := b.usable(); err != nil {
+		return err
+	}
+	if b.tx != dst.tx {
+		return ErrDifferentDB
+	}
+	if b == dst {
+		return ErrSameBuckets
+	}
+	c, err := b.existing(name)
+	if err != nil {
+		return err
+	}
+	for at := dst; at != nil; at = at.parent {
+		if at == c {
+			return ErrSameBuckets
+		}
+	}
+	if _, bucket, found, err := dst.tree.Peek(name); err != nil {
+		return b.tx.fail(err)
+	} else if found {
+		if bucket {
+			return ErrBucketExists
+		}
+		return ErrIncompatibleValue
+	}
+	from := b.path()
+	value, err := c.asIs()
+	if err == nil {
+		_, err = dst.tree.Put(name, value, true)
+	}
+	if err == nil {
+		_, err = b.tree.Delete(name, true)
+	}
+	if err != nil {
+		return b.tx.fail(err)
+	}
+	b.delist(c)
+	c.parent = dst
+	dst.enlist(c)
+	b.log()
+	dst.dirty, c.dirty = true, true
+	b.tx.selected = nil // its path may have changed
+	if b.tx.logs() {
+		b.tx.ops.Bucket(from)
+		b.tx.ops.MoveBucket(name, dst.path())
+		b.tx.checkBulk()
+	}
+	return nil
+}
+
+// asIs encodes the bucket's entry without tidying it up: the commit will.
+func (b *Bucket) asIs() ([]byte, error) {
+	h := b.header()
+	value := make([]byte, page.BucketHeaderSize, page.BucketHeaderSize+page.MaxImage(b.tx.db.pageSize))
+	if h.Root == 0 {
+		var err error
+		if value, _, err = b.tree.Inline(value); err != nil {
+			return nil, err
+		}
+	}
+	h.Encode(value)
+	return value, nil
+}
+
+// flush brings the entries of all nested buckets up to date, the innermost first.
+func (b *Bucket) flush() error {
+	for _, c := range b.order {
+		if err := c.flush(); err != nil {
+			return err
+		}
+		if !c.dirty {
+			continue
+		}
+		value, err := c.tidy()
+		if err != nil {
+			return err
+		}
+		if _, err := b.tree.Put(c.name, value, true); err != nil {
+			return err
+		}
+		c.dirty, b.dirty = false, true
+	}
+	return nil
+}
+
+// tidy encodes the bucket's entry; a bucket that is small is put there whole, and its page freed.
+func (b *Bucket) tidy() ([]byte, error) {
+	h := b.header()
+	value := make([]byte, page.BucketHeaderSize, page.BucketHeaderSize+page.MaxImage(b.tx.db.pageSize))
+	value, small, err := b.tree.Inline(value)
+	if err != nil {
+		return nil, err
+	}
+	if small && h.Root != 0 {
+		h.Root, h.Level = 0, 0
+		if err := b.tree.Drop(b.dropChild); err != nil {
+			return nil, err
+		}
+	}
+	h.Encode(value)
+	return value, nil
+}
+
+// ForEach calls fn for each item in order; a nested bucket comes with a nil value. An error of fn ends it and
+// is returned. The bucket may be changed meanwhile, as with a cursor.
+func (b *Bucket) ForEach(fn func(k, v []byte) error) error {
+	if err := b.usable(); err != nil {
+		return err
+	}
+	c := b.Cursor()
+	for k, v := c.First(); k != nil; k, v = c.Next() {
+		if err := fn(k, v); err != nil {
+			return err
+		}
+	}
+	return b.tx.Err()
+}
+
+// ForEachBucket calls fn for each nested bucket's name in order.
+func (b *Bucket) ForEachBucket(fn func(k []byte) error) error {
+	return b.ForEach(func(k, v []byte) error {
+		if v != nil {
+			return nil
+		}
+		return fn(k)
+	})
+}
+
+// Sequence returns the bucket's sequence number: 0 in a new bucket.
+func (b *Bucket) Sequence() uint64 {
+	b.use("Sequence")
+	return b.sequence
+}
+
+// SetSequence sets the bucket's sequence number.
+func (b *Bucket) SetSequence(n uint64) error {
+	if err := b.changeable(); err != nil {
+		return err
+	}
+	b.sequence = n
+	b.log()
+	if b.tx.logs() {
+		b.tx.ops.SetSequence(n)
+	}
+	return nil
+}
+
+// NextSequence raises the bucket's sequence number by one and returns it.
+func (b *Bucket) NextSequence() (uint64, error) {
+	if err := b.usable(); err != nil {
+		return 0, err
+	}
+	n := b.sequence + 1
+	return n, b.SetSequence(n)
+}

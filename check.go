@@ -1,0 +1,225 @@
+package folio
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"runtime/debug"
+
+	"github.com/foliodb/folio/btree"
+	"github.com/foliodb/folio/freelist"
+	"github.com/foliodb/folio/page"
+)
+
+// audit walks everything that one state reaches, accounts for each page, and collects what is wrong.
+type audit struct {
+	file string
+	end  page.ID
+	size int // of a page
+	view *page.View
+	w    btree.Writer
+	used pageSet // pages reached so far
+	errs []error
+}
+
+// maxFindings bounds the findings of one audit: a file of garbage would have millions.
+const maxFindings = 1000
+
+// pageSet is a set of page ids, one bit each.
+type pageSet []uint64
+
+func newPageSet(end page.ID) pageSet { return make(pageSet, (uint64(end)+63)/64) }
+
+func (s pageSet) has(id page.ID) bool { return s[id/64]&(1<<(id%64)) != 0 }
+func (s pageSet) add(id page.ID)      { s[id/64] |= 1 << (id % 64) }
+
+func (a *audit) found(e *page.CorruptError) {
+	if len(a.errs) >= maxFindings {
+		return
+	}
+	if e.File == "" {
+		e.File = a.file
+	}
+	a.errs = append(a.errs, outer(e))
+}
+
+// claim notes that pages are reached; false: one of them cannot be, or was already.
+func (a *audit) claim(id page.ID, n uint64, what string) bool {
+	if id < page.FirstID || uint64(id)+n > uint64(a.end) {
+		a.found(&page.CorruptError{Page: id, Offset: -1, Invariant: 1, Reason: fmt.Sprintf("%s of %d pages lies outside the %d pages of the store", what, n, a.end)})
+		return false
+	}
+	for i := page.ID(0); uint64(i) < n; i++ {
+		if a.used.has(id + i) {
+			a.found(&page.CorruptError{Page: id + i, Offset: -1, Invariant: 1, Reason: what + " is reached twice"})
+			return false
+		}
+	}
+	for i := page.ID(0); uint64(i) < n; i++ {
+		a.used.add(id + i)
+	}
+	return true
+}
+
+// bucket audits a bucket's tree and then the buckets inside it, which wait in a list: a file can nest
+// them deeper than a stack is.
+func (a *audit) bucket(root page.BucketHeader) {
+	waiting := []entry{{header: root}}
+	for len(waiting) > 0 {
+		next := waiting[len(waiting)-1]
+		waiting = waiting[:len(waiting)-1]
+		var t btree.Tree
+		t.Init(next.header, next.image, a.view, a.w)
+		t.Check(btree.Checker{
+			Found: a.found,
+			Page:  func(id page.ID, level int) bool { return a.claim(id, 1, "page") },
+			Run: func(r page.Ref, n int) bool {
+				return a.claim(r.ID, page.RunPages(uint64(n), a.size), "run")
+			},
+			Bucket: func(name, value []byte) {
+				if len(value) < page.BucketHeaderSize {
+					return // reported by the tree
+				}
+				h, image := page.DecodeBucket(value)
+				waiting = append(waiting, entry{h, image})
+			},
+		})
+	}
+}
+
+// entry is a bucket that is still to be audited.
+type entry struct {
+	header page.BucketHeader
+	image  page.Leaf
+}
+
+// err returns all findings as one error.
+func (a *audit) err() error { return errors.Join(a.errs...) }
+
+func (db *DB) newAudit(view *page.View, w btree.Writer, end page.ID) *audit {
+	return &audit{file: filepath.Base(db.path), size: db.pageSize, view: view, w: w, end: end, used: newPageSet(end)}
+}
+
+// audit audits what the transaction sees, and then does what else is asked.
+func (tx *Tx) audit(then func(*audit)) (err error) {
+	var a *audit
+	switch o := tx.db.overlay; {
+	case tx.writing != nil:
+		a = tx.db.newAudit(&tx.db.pager.view, &tx.db.pager, tx.db.free.End())
+	case o != nil:
+		a = tx.db.newAudit(&o.view, o, tx.snapshot.end)
+	default:
+		a = tx.db.newAudit(&tx.view, nil, tx.view.Count())
+	}
+	defer func() { err = errors.Join(a.err(), err) }()
+	defer tx.catchError(debug.SetPanicOnFault(true), &err)
+	a.bucket(tx.root.header())
+	if then != nil {
+		then(a)
+	}
+	return nil
+}
+
+// Check verifies the state that the transaction sees: every page reached once and sound, keys in order, counts
+// right. It returns nil, or an error that unwraps ([]error) to every finding, each a *CorruptError that
+// cites an invariant of ARCHITECTURE.md. DB.Check also accounts for the pages that are not reached.
+//
+// In a write transaction nested buckets that it has changed are looked at as they were.
+func (tx *Tx) Check() error {
+	if tx.done {
+		return ErrTxClosed
+	}
+	return tx.audit(nil)
+}
+
+// Check verifies the whole store: what Tx.Check does, for the newest state, and that every other page
+// is exactly one of: meta, free, retained for a reader or a checkpoint, of a free set. It
+// waits for the running write transaction and makes all commits so far durable, and then runs beside
+// readers and writers. It reads the whole file.
+func (db *DB) Check() error {
+	if db.opts.ReadOnly {
+		return db.checkPersisted()
+	}
+	tx, account, err := db.accountedView()
+	if err != nil {
+		return err
+	}
+	defer tx.rollback()
+	return tx.audit(func(a *audit) { a.account(account.End(), account.InUse) })
+}
+
+// accountedView returns a read transaction on the newest commit, and the free list's account of just that
+// state: the writer lock is held while both are taken.
+func (db *DB) accountedView() (*Tx, *freelist.Account, error) {
+	db.writer.Lock()
+	defer db.writer.Unlock()
+	if db.closing.Load() {
+		return nil, nil, ErrDatabaseNotOpen
+	}
+	if err := db.loadFree(); err != nil {
+		return nil, nil, outer(db.named(err))
+	}
+	if db.hasLog.Load() {
+		if err := db.settle(); err != nil {
+			return nil, nil, err
+		}
+	}
+	tx, err := db.Begin(false)
+	if err != nil {
+		return nil, nil, err
+	}
+	return tx, db.free.Account(), nil
+}
+
+// account holds the pages that were not reached against inUse, which says what the free list makes of each.
+func (a *audit) account(end page.ID, inUse func(page.ID) bool) {
+	for id := page.FirstID; id < end; id++ {
+		reached := id < a.end && a.used.has(id)
+		if reached == inUse(id) {
+			continue
+		}
+		reason := "is neither reached nor free"
+		if reached {
+			reason = "is reached, and free too"
+		}
+		a.found(&page.CorruptError{Page: id, Offset: -1, Invariant: 1, Reason: reason})
+	}
+}
+
+// checkPersisted is Check for a store opened for reading: of the checkpoint that the data file holds, and then, if
+// a log was replayed in memory, of the state behind it.
+func (db *DB) checkPersisted() error {
+	m := db.newest()
+	end := m.Pages
+	free := newPageSet(end)
+	own := db.slots[0].own
+	for id := own.Start; id < own.Start+own.N; id++ {
+		free.add(id)
+	}
+	view := db.data.Map().View(end)
+	return db.View(func(tx *Tx) error {
+		var damaged error
+		if m.FreeLen > 0 {
+			set, err := view.Run(m.Free, int(m.FreeLen))
+			if err != nil {
+				return outer(db.named(err))
+			}
+			for e, err := range freelist.Extents(set, end) {
+				if err != nil {
+					damaged = outer(db.named(err))
+					break
+				}
+				for id := e.Start; id < e.Start+e.N; id++ {
+					free.add(id)
+				}
+			}
+		}
+		base := db.newAudit(&view, nil, end)
+		base.bucket(m.Root)
+		base.account(end, func(id page.ID) bool { return !free.has(id) })
+		if db.overlay == nil {
+			return errors.Join(damaged, base.err())
+		}
+		return errors.Join(damaged, base.err(), tx.Check())
+	})
+}

@@ -1,0 +1,281 @@
+package folio
+
+import (
+	"errors"
+
+	"github.com/foliodb/folio/freelist"
+	"github.com/foliodb/folio/page"
+)
+
+// slot is what one meta slot of the data file says, and the pages of the free set that it
+// names. Guarded by groups.mu; changed only by who holds the checkpoint lock.
+type slot struct {
+	meta page.Meta
+	own  freelist.Extent
+}
+
+// checkpoint makes one committed state durable in the data file itself, beside readers and writers. The
+// steps and what each relies on:
+//
+//  1. Seal the open group, so that a state k ends exactly here; pin k; take the free
+//     set, which no transaction is changing at that moment. Make k durable in the log.
+//  2. Write the frames that k reaches, and the free set. These pages are reached by no
+//     meta and, but for k itself, by no snapshot: whatever the kernel does with them is harmless.
+//  3. Sync the data file: msync of the mapping, then fdatasync, which carries the size.
+//  4. Write the older meta slot and sync it; then the other one, alike. At any moment one slot is
+//     whole and its pages and its log are untouched, so one damaged slot costs nothing.
+//  5. Only now let the previous checkpoint go: its pages, its free set's pages.
+//  6. Let go of the log before k, and cut the file's free tail.
+//
+// A failure before step 4 leaves everything as it was and is tried again. A failed sync, and
+// a failure in step 4 behind the first sync, poisons.
+type checkpoint struct {
+	db     *DB
+	state  state
+	set    *freelist.Snapshot // nil once the free list has it back
+	frames []*frame
+}
+
+// Checkpoint writes all commits so far to the data file and makes them durable there, so that
+// the log is empty and the next Open has nothing to replay. It runs beside readers and
+// writers; it blocks until done. The store does this by itself as the log grows.
+func (db *DB) Checkpoint() error {
+	if err := db.enter(); err != nil {
+		return err
+	}
+	defer db.leave()
+	if db.opts.ReadOnly {
+		return ErrDatabaseReadOnly
+	}
+	return db.checkpointNow()
+}
+
+// checkpointNow is Checkpoint for who keeps Close from finishing.
+func (db *DB) checkpointNow() error {
+	db.checkpointing.Lock()
+	defer db.checkpointing.Unlock()
+	if db.log == nil {
+		return nil // nothing was written since the store was opened clean
+	}
+	return db.checkpoint()
+}
+
+// checkpoint runs the steps. The checkpoint lock is held.
+func (db *DB) checkpoint() error {
+	c := &checkpoint{db: db}
+	if err := c.begin(); err != nil {
+		return outer(err)
+	}
+	if err := c.run(); err != nil {
+		c.abandon()
+		return outer(err)
+	}
+	return nil
+}
+
+// begin is step 1 up to the log's sync.
+func (c *checkpoint) begin() error {
+	db := c.db
+	g := &db.groups
+	db.append.Lock()
+	defer db.append.Unlock()
+	var taken error
+	_, err := db.flushLocked(func() {
+		c.state = db.lastSealed()
+		g.checkpointing, g.checkpointPin = true, c.state.tx
+		if c.set, taken = db.free.Snapshot(c.state.tx, db.cutThreshold()); taken != nil {
+			return
+		}
+		c.state.end = c.set.End
+		c.frames = g.gather(c.state.tx)
+	})
+	if err = errors.Join(taken, err); err != nil {
+		c.abandon()
+		return err
+	}
+	c.state.pos = db.log.End()
+	return nil
+}
+
+// lastSealed is the state at the end of the newest sealed group. groups.mu is held and no
+// group is open. (The head itself may be ahead only within a commit's merge, which holds
+// groups.mu.)
+func (db *DB) lastSealed() state { return db.head }
+
+// cutThreshold is how many free pages at the end are worth cutting off: a sixteenth of the file.
+func (db *DB) cutThreshold() int {
+	return max(minCut/db.pageSize, int(db.free.End()/16))
+}
+
+const minCut = 256 << 10
+
+// run is everything behind begin. A bulk commit comes in here: all before it is durable, and it has
+// no frames.
+func (c *checkpoint) run() error {
+	if err := c.db.settle(); err != nil {
+		return err
+	}
+	if err := c.writeFrames(); err != nil {
+		return err
+	}
+	m, err := c.writeSet()
+	if err != nil {
+		return err
+	}
+	return c.complete(m)
+}
+
+// checkpointChunk is how many frames are written before the publish lock is offered to
+// readers who wait for it.
+const checkpointChunk = 1024
+
+// writeFrames is the first half of step 2.
+func (c *checkpoint) writeFrames() error {
+	db := c.db
+	for len(c.frames) > 0 {
+		n := min(len(c.frames), checkpointChunk)
+		if err := c.writeChunk(c.frames[:n]); err != nil {
+			return err
+		}
+		c.frames = c.frames[n:]
+	}
+	return db.publish()
+}
+
+func (c *checkpoint) writeChunk(frames []*frame) error {
+	db := c.db
+	db.publishing.Lock()
+	defer db.publishing.Unlock()
+	db.groups.mu.Lock()
+	rest := frames[:0]
+	for _, f := range frames {
+		if !f.written { // a publisher may have been here
+			rest = append(rest, f)
+		}
+	}
+	db.groups.mu.Unlock()
+	return db.writeFrames(rest)
+}
+
+// writeSet is the second half of step 2.
+// It returns the meta to be written.
+func (c *checkpoint) writeSet() (page.Meta, error) {
+	db := c.db
+	if err := db.free.Ensure(c.set); err != nil {
+		return page.Meta{}, err
+	}
+	m := c.meta()
+	set := c.set.Encode()
+	if len(set) == 0 {
+		return m, nil
+	}
+	own := c.set.Own
+	m.Free = page.Ref{ID: own.Start, Born: c.state.tx, Sum: page.Sum(set)}
+	m.FreeLen = uint64(len(set))
+	padded := make([]byte, int(own.N)*db.pageSize)
+	copy(padded, set)
+	return m, db.data.Write(own.Start, padded)
+}
+
+// meta is the meta of the state, with the number after the highest there is.
+func (c *checkpoint) meta() page.Meta {
+	db := c.db
+	m := page.Meta{
+		PageSize:   db.pageSize,
+		StoreID:    db.storeID,
+		Checkpoint: max(db.slots[0].meta.Checkpoint, db.slots[1].meta.Checkpoint) + 1,
+		Tx:         c.state.tx,
+		Pages:      c.state.end,
+		Root:       c.state.root,
+	}
+	setLogPosition(&m, c.state.pos)
+	return m
+}
+
+// complete is steps 3 to 6.
+func (c *checkpoint) complete(m page.Meta) error {
+	db := c.db
+	if err := db.poisoned(); err != nil {
+		return err
+	}
+	if err := db.data.Sync(); err != nil {
+		return db.poison(err)
+	}
+	if err := db.writeSlots(m, c.set.Own); err != nil {
+		return err
+	}
+	g := &db.groups
+	g.mu.Lock()
+	g.checkpointing = false
+	g.mu.Unlock()
+	db.log.Release(c.state.pos)
+	set := c.set
+	c.set = nil
+	_, err := db.free.Cut(set, db.data.Truncate)
+	return err
+}
+
+// writeSlots is steps 4 and 5: it writes the slot that is older, then the other one.
+func (db *DB) writeSlots(m page.Meta, own freelist.Extent) error {
+	first := 0
+	if db.slots[1].meta.Checkpoint < db.slots[0].meta.Checkpoint {
+		first = 1
+	}
+	for n, i := range [2]int{first, 1 - first} {
+		// A poisoned handle must not write a meta: what it would name may not be on the disk.
+		if err := db.poisoned(); err != nil {
+			return err
+		}
+		if err := db.data.WriteMeta(i, &m); err != nil {
+			if n == 0 {
+				return err // the other slot is whole, and what it names untouched
+			}
+			return db.poison(err)
+		}
+		if err := db.file.Sync(); err != nil {
+			return db.poison(err)
+		}
+		db.setSlot(i, slot{meta: m, own: own})
+	}
+	return nil
+}
+
+// setSlot notes what a slot says now, and frees the free set that no slot names any more.
+func (db *DB) setSlot(i int, s slot) {
+	g := &db.groups
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	old := db.slots[i].own
+	db.slots[i] = s
+	if old.N > 0 && old != db.slots[0].own && old != db.slots[1].own {
+		db.free.Release(old)
+	}
+}
+
+// abandon gives back what a checkpoint that failed had taken.
+func (c *checkpoint) abandon() {
+	g := &c.db.groups
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.checkpointing = false
+	if c.set != nil {
+		c.db.free.Abandon(c.set)
+	}
+}
+
+// checkpointDue reports whether a checkpoint should start: the log has grown to three quarters of its
+// limit, or the pages that only the last checkpoint retains make up a quarter of the file.
+func (db *DB) checkpointDue() bool {
+	if db.log.Live() > db.opts.LogLimit/4*3 {
+		return true
+	}
+	g := &db.groups
+	g.mu.Lock()
+	pin := min(db.slots[0].meta.Tx, db.slots[1].meta.Tx)
+	g.mu.Unlock()
+	held := db.free.RetainedBy(pin)
+	return int64(held)*int64(db.pageSize) > minRetained && held > uint64(db.free.End())/4
+}
+
+// minRetained keeps small stores from checkpointing all the time.
+const minRetained = 4 << 20

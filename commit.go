@@ -1,0 +1,306 @@
+package folio
+
+import (
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"slices"
+	"time"
+
+	"github.com/foliodb/folio/page"
+	"github.com/foliodb/folio/wal"
+)
+
+// commit ends the write transaction and makes it durable, or as durable as it asked for. The
+// cases:
+//
+//   - nothing was changed: nothing is written, no TxID is used;
+//   - the log record is small: reserve, merge into the open group, release the writer lock,
+//     wait for the group (see groups);
+//   - the log record would be large: commitBulk, by checkpoint;
+//   - anything fails before the merge: the transaction never was.
+//
+// The writer lock is released on every path. A fault of the mapping becomes the error.
+func (tx *Tx) commit() (err error) {
+	db := tx.db
+	defer db.leave()
+	defer tx.catchError(debug.SetPanicOnFault(true), &err)
+	n, err := tx.merge()
+	if err != nil {
+		return err
+	}
+	if n == nil { // nothing to do, or durable already
+		return nil
+	}
+	if tx.durability == Relaxed {
+		err = db.relax()
+	} else {
+		err = db.await(n)
+	}
+	if err != nil {
+		return err
+	}
+	db.afterCommit()
+	return nil
+}
+
+// merge makes the transaction part of the open group and releases the writer lock. Nil
+// without an error: there is nothing to wait for.
+func (tx *Tx) merge() (n *group, err error) {
+	db := tx.db
+	merged := false
+	defer func() {
+		if !merged {
+			db.pager.rollback()
+		}
+		tx.end()
+		db.writer.Unlock()
+	}()
+	if tx.failed != nil {
+		return nil, fmt.Errorf("folio: transaction cannot be committed after a failed operation: %w", tx.failed)
+	}
+	if err := tx.root.flush(); err != nil {
+		return nil, outer(err)
+	}
+	if err := db.pager.err; err != nil {
+		return nil, outer(db.named(err))
+	}
+	if !tx.changed {
+		return nil, nil
+	}
+	if err := db.poisoned(); err != nil {
+		return nil, err
+	}
+	if err := db.requireLog(); err != nil {
+		return nil, err
+	}
+	if tx.bulk {
+		merged, err = tx.commitBulk()
+		return nil, err
+	}
+	if err := db.reserve(wal.TxSize(len(tx.ops))); err != nil {
+		return nil, err
+	}
+	n, err = tx.join()
+	merged = n != nil
+	if merged && err != nil {
+		return nil, db.poison(err)
+	}
+	return n, err
+}
+
+// reserve makes sure that the log has room for n bytes more than what is on its way to
+// it. At the log's limit it checkpoints, holding the writer lock alone.
+func (db *DB) reserve(n int64) error {
+	for tries := 0; ; tries++ {
+		db.groups.mu.Lock()
+		need := db.groups.unappended + n
+		db.groups.mu.Unlock()
+		err := db.log.Reserve(need)
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, wal.ErrFull) || tries == 2 {
+			return outer(err)
+		}
+		if err := db.checkpointNow(); err != nil {
+			return err
+		}
+	}
+}
+
+// join merges the transaction into the open group, under the group lock.
+func (tx *Tx) join() (*group, error) {
+	db := tx.db
+	g := &db.groups
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if err := db.poisoned(); err != nil {
+		return nil, err
+	}
+	n := g.open
+	if n == nil {
+		n = g.newGroup()
+		g.open = n
+	}
+	before := n.log.Size()
+	if tx.durability != Relaxed {
+		n.syncs++
+	}
+	n.log.Add(uint64(tx.id), tx.ops)
+	g.unappended += n.log.Size() - before
+	err := db.adopt()
+	n.end = db.head
+	return n, err
+}
+
+// adopt makes the running transaction's state the head: its frames are held until the data
+// file has them, what it superseded dies. groups.mu and the writer lock are held.
+//
+// The error is of a page that is superseded twice, which shows a damaged file. It comes too late
+// to undo anything, so the caller poisons: the page is not reused, and
+// no checkpoint claims that all is well.
+func (db *DB) adopt() error {
+	p := &db.pager
+	for _, f := range p.dead {
+		f.died = p.tx
+	}
+	db.groups.hold(p.own)
+	err := db.free.Commit(p.tx, p.died, db.pinsLocked())
+	db.free.Reclaim(db.pinsLocked())
+	db.head = state{tx: db.current.id, root: db.current.root.header(), end: db.free.End()}
+	p.reset()
+	return db.named(err)
+}
+
+// dropped is told by the free list that pages are free: if the heap has frames of them, these are not
+// needed any more, written or not. groups.mu and the writer lock are held.
+func (db *DB) dropped(id page.ID, n int) bool {
+	if db.frames.n == 0 {
+		return true
+	}
+	for ; n > 0; id, n = id+1, n-1 {
+		f := db.frames.remove(id)
+		if f == nil {
+			continue
+		}
+		if !f.written {
+			db.groups.release(f)
+		}
+		if !f.run {
+			db.buffers.put(f.buf)
+		}
+		f.buf = nil
+	}
+	return true
+}
+
+// relax acknowledges everything committed so far once the log has it, unsynced, and sees to it
+// that a sync follows.
+func (db *DB) relax() error {
+	db.append.Lock()
+	_, err := db.flushLocked(nil)
+	if err == nil {
+		g := &db.groups
+		g.mu.Lock()
+		// Groups are appended in order and the append lock is held: all sealed ones are in the log.
+		if k := len(g.sealed); k > 0 {
+			db.acknowledge(g.sealed[k-1].end)
+		}
+		g.forget()
+		g.mu.Unlock()
+	}
+	db.append.Unlock()
+	if err != nil {
+		return err
+	}
+	if db.timerSet.CompareAndSwap(false, true) {
+		time.AfterFunc(db.opts.SyncInterval, func() {
+			db.timerSet.Store(false)
+			if db.enter() == nil {
+				db.settle() // a failure poisons: the next write reports it
+				db.leave()
+			}
+		})
+	}
+	return nil
+}
+
+// forget takes the groups that are in the log and in which nobody waits for the sync out of the list, but
+// remembers that there is something to sync: relaxed commits come by the hundred thousand.
+// mu is held.
+func (g *groups) forget() {
+	g.sealed = slices.DeleteFunc(g.sealed, func(n *group) bool {
+		if !n.appended || n.syncs > 0 {
+			return false
+		}
+		g.relaxed++
+		return true
+	})
+}
+
+// afterCommit does what should follow a commit, once it has been acknowledged: publishing while
+// readers come and go, so that they find nothing to write; and a checkpoint when the log, or
+// the space that only the last checkpoint retains, has grown.
+func (db *DB) afterCommit() {
+	g := &db.groups
+	g.mu.Lock()
+	pending := g.pendingBytes
+	g.mu.Unlock()
+	switch {
+	case db.wanted.Load():
+		db.wanted.Store(false)
+		db.publish() // an error is the next reader's: it tries again
+	case pending > db.opts.MemoryLimit/4:
+		db.inBackground(&db.publisher, func() { db.publish() })
+	}
+	if db.checkpointDue() {
+		db.inBackground(&db.checkpointer, func() {
+			if err := db.checkpointNow(); err != nil {
+				db.backgroundError.Store(&err)
+			}
+		})
+	}
+}
+
+// inBackground runs fn in a goroutine of its own unless one of its kind runs already.
+// Close waits for it.
+func (db *DB) inBackground(running *flag, fn func()) {
+	if !running.CompareAndSwap(false, true) {
+		return
+	}
+	db.background.Add(1)
+	go func() {
+		defer db.background.Done()
+		defer running.Store(false)
+		fn()
+	}()
+}
+
+// commitBulk commits a transaction that is too large for the log by a checkpoint of its own:
+// its pages are written once. Everything before it is made durable first, because its
+// checkpoint claims all of it; and it keeps the writer lock until its meta is durable, because a
+// record behind it must not reach the log before. It reports whether the
+// transaction has taken place, which is so for some errors too.
+func (tx *Tx) commitBulk() (merged bool, err error) {
+	if err := tx.db.settle(); err != nil {
+		return false, err
+	}
+	tx.db.checkpointing.Lock()
+	defer tx.db.checkpointing.Unlock()
+	return tx.commitByCheckpoint()
+}
+
+// commitByCheckpoint makes the transaction durable in the data file, and then shows it. Everything
+// before it is durable, and the checkpoint lock is held.
+func (tx *Tx) commitByCheckpoint() (merged bool, err error) {
+	db := tx.db
+	p := &db.pager
+	if err := p.spill(func(*frame) bool { return true }); err != nil {
+		return false, outer(err)
+	}
+	c := &checkpoint{db: db}
+	g := &db.groups
+	g.mu.Lock()
+	c.set, err = db.free.SnapshotBulk(p.tx, p.died, 0)
+	g.mu.Unlock()
+	if err != nil {
+		return false, outer(db.named(err))
+	}
+	c.state = state{tx: tx.id, root: tx.root.header(), end: c.set.End, pos: db.log.End()}
+	if err := c.run(); err != nil {
+		// If a meta that names the transaction may be on the disk, the handle is poisoned, and the
+		// transaction may be there after reopening.
+		c.abandon()
+		return false, outer(err)
+	}
+	g.mu.Lock()
+	err = db.adopt()
+	db.head.pos = c.state.pos
+	db.acknowledge(db.head)
+	g.mu.Unlock()
+	if err != nil {
+		return true, db.poison(err)
+	}
+	return true, outer(db.publish())
+}

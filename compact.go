@@ -1,0 +1,79 @@
+package folio
+
+import (
+	"encoding/hex"
+	"errors"
+	"io/fs"
+	"path/filepath"
+)
+
+// Compact writes the newest state to a new store at path, beside readers and writers: every bucket anew and in order, so
+// that its pages are full and nothing is free. Sequences are kept. The copy is a
+// store with an id of its own, complete and durable when Compact returns. A file that is there is fs.ErrExist.
+func (db *DB) Compact(path string) error {
+	return db.View(func(tx *Tx) error { return tx.compact(path) })
+}
+
+func (tx *Tx) compact(path string) error {
+	db := tx.db
+	if _, err := db.opts.fs.Stat(path); err == nil {
+		return &fs.PathError{Op: "folio: compact", Path: path, Err: fs.ErrExist}
+	}
+	tmp := path + ".new-" + hex.EncodeToString(randomBytes(6))
+	o := Options{PageSize: db.pageSize, FileMode: db.opts.FileMode, MemoryLimit: db.opts.MemoryLimit, fs: db.opts.fs}
+	dst, err := Open(tmp, &o)
+	if err != nil {
+		return err
+	}
+	err = dst.Update(func(to *Tx) error {
+		to.bulk = true // written once, whatever its size
+		return copyBucket(&to.root, &tx.root)
+	})
+	err = errors.Join(err, dst.Close())
+	if err != nil {
+		return errors.Join(err, removeStore(db, tmp))
+	}
+	if err := db.opts.fs.Link(tmp, path); err != nil {
+		return errors.Join(outer(err), removeStore(db, tmp))
+	}
+	if err := db.opts.fs.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return outer(err)
+	}
+	return outer(db.opts.fs.SyncDir(filepath.Dir(path)))
+}
+
+// removeStore removes what is left of a store that could not be finished.
+func removeStore(db *DB, path string) error {
+	var errs []error
+	for _, name := range []string{path, logName(path)} {
+		if err := db.opts.fs.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, outer(err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// copyBucket copies all of a bucket, nested buckets included, in order.
+func copyBucket(dst, src *Bucket) error {
+	if n := src.Sequence(); n > 0 {
+		if err := dst.SetSequence(n); err != nil {
+			return err
+		}
+	}
+	for k, v := range src.All() {
+		if v != nil {
+			if err := dst.Put(k, v); err != nil {
+				return err
+			}
+			continue
+		}
+		b, err := dst.CreateBucket(k)
+		if err != nil {
+			return err
+		}
+		if err := copyBucket(b, src.Bucket(k)); err != nil {
+			return err
+		}
+	}
+	return src.tx.Err()
+}

@@ -1,0 +1,111 @@
+package folio
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/foliodb/folio/internal/vfs"
+	"github.com/foliodb/folio/page"
+	"github.com/foliodb/folio/wal"
+)
+
+// create makes a new store at path: built whole under a temporary name, synced, and linked
+// into place, so that a file with our name is always complete. fs.ErrExist: somebody else was faster.
+func (db *DB) create(path string) error {
+	return place(db.opts.fs, path, db.opts.FileMode, func(f vfs.File) error {
+		return db.format(f)
+	})
+}
+
+// place builds a file under a temporary name and gives it its own once it is complete and
+// durable. It never replaces a file: fs.ErrExist.
+func place(fsys vfs.FS, path string, mode os.FileMode, build func(vfs.File) error) (err error) {
+	tmp := path + ".new-" + hex.EncodeToString(randomBytes(6))
+	f, err := fsys.Open(tmp, os.O_RDWR|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return err
+	}
+	linked := false
+	defer func() {
+		err = errors.Join(err, f.Close())
+		if rerr := fsys.Remove(tmp); rerr != nil && !errors.Is(rerr, fs.ErrNotExist) && !linked {
+			err = errors.Join(err, rerr)
+		}
+		if linked {
+			err = errors.Join(err, fsys.SyncDir(filepath.Dir(path)))
+		}
+	}()
+	if err := build(f); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	if err := fsys.Link(tmp, path); err != nil {
+		return err
+	}
+	linked = true
+	return nil
+}
+
+// format writes the two meta slots of an empty store.
+func (db *DB) format(f vfs.File) error {
+	m := page.Meta{PageSize: db.opts.PageSize, Checkpoint: 1, Clean: true, Pages: 2}
+	copy(m.StoreID[:], randomBytes(len(m.StoreID)))
+	setLogPosition(&m, wal.Position{LSN: 0})
+	buf := make([]byte, 2*m.PageSize)
+	for slot := range 2 {
+		m.Encode(buf[slot*m.PageSize:][:m.PageSize], slot)
+	}
+	if err := f.Allocate(0, int64(len(buf))); err != nil {
+		return err
+	}
+	_, err := f.WriteAt(buf, 0)
+	return err
+}
+
+// initialise makes a store of an existing empty file, or of one that a crash in
+// here left: two pages of zeros at most. The lock is held.
+func (db *DB) initialise(path string) error {
+	if db.opts.ReadOnly {
+		return nil
+	}
+	if blank, err := isBlank(db.file); err != nil || !blank {
+		return err
+	}
+	if err := db.format(db.file); err != nil {
+		return err
+	}
+	if err := db.file.Sync(); err != nil {
+		return err
+	}
+	return db.opts.fs.SyncDir(filepath.Dir(path))
+}
+
+// isBlank reports whether a file is empty, or as short as a new store and all zeros.
+func isBlank(f vfs.File) (bool, error) {
+	info, err := f.Stat()
+	if err != nil || info.Size > 2*65536 {
+		return false, err
+	}
+	buf := make([]byte, info.Size)
+	if n, err := f.ReadAt(buf, 0); n < len(buf) {
+		return false, err
+	}
+	for _, b := range buf {
+		if b != 0 {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+func randomBytes(n int) []byte {
+	b := make([]byte, n)
+	rand.Read(b) // never fails, says its documentation
+	return b
+}

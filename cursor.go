@@ -1,0 +1,179 @@
+package folio
+
+import (
+	"iter"
+	"runtime/debug"
+
+	"github.com/foliodb/folio/btree"
+)
+
+// Cursor moves through a bucket in key order. It keeps its place by key: after any change in its
+// transaction Next gives the smallest key above the place, Prev the largest below.
+// After Next or Prev has returned nil it stands on the last item it gave; a cursor that was never placed gives nil.
+// A nested bucket shows as its name with a nil value. Slices are valid and unchanged
+// until the transaction ends.
+type Cursor struct {
+	b *Bucket
+	c btree.Cursor
+}
+
+// Cursor returns a cursor over the bucket, not yet placed.
+func (b *Bucket) Cursor() *Cursor {
+	b.use("Cursor")
+	c := &Cursor{b: b}
+	c.c.Init(&b.tree)
+	return c
+}
+
+// Bucket returns the cursor's bucket.
+func (c *Cursor) Bucket() *Bucket { return c.b }
+
+// First goes to the first item and returns it; nil: the bucket is empty.
+func (c *Cursor) First() (k, v []byte) { return c.jump(firstItem, nil) }
+
+// Last goes to the last item and returns it; nil: the bucket is empty.
+func (c *Cursor) Last() (k, v []byte) { return c.jump(lastItem, nil) }
+
+// Seek goes to the first item whose key is not below key and returns it; nil: there is none.
+func (c *Cursor) Seek(key []byte) (k, v []byte) { return c.jump(seekItem, key) }
+
+// Next goes to the next item and returns it; nil: there is none.
+func (c *Cursor) Next() (k, v []byte) {
+	if !c.b.tx.done && (c.b.nesting == nil || !c.b.dead) {
+		if k, v := c.c.Step(); k != nil {
+			return k, v
+		}
+	}
+	return c.jump(nextItem, nil)
+}
+
+// Prev goes to the previous item and returns it; nil: there is none.
+func (c *Cursor) Prev() (k, v []byte) {
+	if !c.b.tx.done && (c.b.nesting == nil || !c.b.dead) {
+		if k, v := c.c.StepBack(); k != nil {
+			return k, v
+		}
+	}
+	return c.jump(prevItem, nil)
+}
+
+// move says where a cursor goes.
+type move uint8
+
+const (
+	firstItem move = iota
+	lastItem
+	seekItem
+	nextItem
+	prevItem
+)
+
+func (m move) String() string {
+	return [...]string{"Cursor.First", "Cursor.Last", "Cursor.Seek", "Cursor.Next", "Cursor.Prev"}[m]
+}
+
+// jump is any move that may touch a page for the first time.
+func (c *Cursor) jump(m move, key []byte) (k, v []byte) {
+	c.b.use(m.String())
+	if c.b.tx.managed {
+		return c.move(m, key)
+	}
+	return c.guarded(m, key)
+}
+
+func (c *Cursor) guarded(m move, key []byte) (k, v []byte) {
+	defer c.b.tx.catch(debug.SetPanicOnFault(true))
+	return c.move(m, key)
+}
+
+func (c *Cursor) move(m move, key []byte) (k, v []byte) {
+	var bucket bool
+	var err error
+	switch m {
+	case firstItem:
+		k, v, bucket, err = c.c.First()
+	case lastItem:
+		k, v, bucket, err = c.c.Last()
+	case seekItem:
+		k, v, bucket, err = c.c.Seek(key)
+	case nextItem:
+		k, v, bucket, err = c.c.Next()
+	case prevItem:
+		k, v, bucket, err = c.c.Prev()
+	}
+	if err != nil {
+		c.b.tx.spoil(err)
+		return nil, nil
+	}
+	if bucket {
+		v = nil
+	}
+	return k, v
+}
+
+// Delete removes the item that the cursor stands on; if it is gone already, nothing happens. ErrIncompatibleValue when it is
+// a nested bucket, ErrTxNotWritable. Next gives the item behind it then, and Prev the one before.
+func (c *Cursor) Delete() error {
+	if err := c.b.usable(); err != nil {
+		return err
+	}
+	if c.b.tx.writing == nil {
+		return ErrTxNotWritable
+	}
+	key := c.c.Key()
+	if key == nil {
+		return nil
+	}
+	return c.b.Delete(key)
+}
+
+// All iterates over the items in order. Like every iterator here it survives changes of the bucket as a cursor does, a
+// nested bucket shows as its name with a nil value, and slices are valid until the transaction ends.
+func (b *Bucket) All() iter.Seq2[[]byte, []byte] { return b.Range(nil, nil) }
+
+// Backward iterates over the items from the last to the first.
+func (b *Bucket) Backward() iter.Seq2[[]byte, []byte] {
+	return func(yield func(k, v []byte) bool) {
+		c := b.Cursor()
+		for k, v := c.Last(); k != nil && yield(k, v); k, v = c.Prev() {
+		}
+	}
+}
+
+// Range iterates over the items from the key from up to, and without, the key to; nil is no bound.
+func (b *Bucket) Range(from, to []byte) iter.Seq2[[]byte, []byte] {
+	return func(yield func(k, v []byte) bool) {
+		c := b.Cursor()
+		k, v := c.start(from)
+		for ; k != nil && (to == nil || string(k) < string(to)); k, v = c.Next() {
+			if !yield(k, v) {
+				return
+			}
+		}
+	}
+}
+
+// start goes to the first item from the key from on; nil: to the first of all.
+func (c *Cursor) start(from []byte) (k, v []byte) {
+	if from == nil {
+		return c.First()
+	}
+	return c.Seek(from)
+}
+
+// Prefix iterates over the items whose keys begin with p.
+func (b *Bucket) Prefix(p []byte) iter.Seq2[[]byte, []byte] {
+	return b.Range(p, successor(p))
+}
+
+// successor returns the smallest key above every key that begins with p; nil: there is none.
+func successor(p []byte) []byte {
+	for i := len(p) - 1; i >= 0; i-- {
+		if p[i] < 0xff {
+			s := append([]byte(nil), p[:i+1]...)
+			s[i]++
+			return s
+		}
+	}
+	return nil
+}

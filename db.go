@@ -1,0 +1,387 @@
+package folio
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/foliodb/folio/freelist"
+	"github.com/foliodb/folio/internal/vfs"
+	"github.com/foliodb/folio/page"
+	"github.com/foliodb/folio/wal"
+)
+
+// DB is an open store. All methods may be called from any goroutine.
+//
+// Locks, in order: writer, life, checkpointing, publishing, append, groups.mu. Who
+// holds one takes only what stands to the right of it. Nobody waits for a leader's sync
+// while holding publishing, append or groups.mu. A checkpoint neither takes the writer
+// lock nor waits for one who holds it. The free list and the log have locks of their own
+// inside, behind all of these.
+type DB struct {
+	// Constant after Open.
+	path       string
+	opts       Options
+	pageSize   int
+	storeID    [16]byte
+	key        fileKey  // in the registry of open files
+	file       vfs.File // the data file
+	data       *page.File
+	overlay    *overlay // read-only store with a replayed log
+	recovering bool     // in Open: limits of the user's do not hold
+
+	// life is held for reading by what Close has to wait for, write transactions among them
+	// until their commit has returned. Nobody takes it twice, or waits for the writer lock with it.
+	life   sync.RWMutex
+	closed atomic.Bool // set under life
+
+	published  atomic.Pointer[snapshot]
+	acked      atomic.Uint64 // TxID of groups.acked
+	wanted     atomic.Bool   // a reader had to publish since the leader last did
+	closing    atomic.Bool
+	left       chan struct{} // readers that end while closing say so
+	poisonedBy atomic.Pointer[poisonError]
+	timerSet   atomic.Bool
+	hasLog     atomic.Bool
+
+	background      sync.WaitGroup
+	publisher       flag
+	checkpointer    flag
+	backgroundError atomic.Pointer[error]
+
+	writer sync.Mutex
+	// Guarded by writer; head and the free list's transactions by groups.mu too.
+	current   *Tx // the running write transaction
+	pager     pager
+	frames    frameTable
+	buffers   bufferPool
+	clean     []*frame // on the heap and in the data file, oldest first
+	loaded    bool     // the persisted free set has been read
+	head      state    // newest commit
+	opsBuffer wal.Ops
+
+	checkpointing sync.Mutex
+	slots         [2]slot
+
+	publishing sync.Mutex
+	append     sync.Mutex
+	groups     groups
+
+	free *freelist.List
+	log  *wal.Log // nil until the first commit after a clean open; set under writer and checkpointing
+
+	batch batcher
+	stats counters
+}
+
+// flag is a boolean that one goroutine at a time sets.
+type flag = atomic.Bool
+
+// Open opens the store at path, or creates it. opts may be nil. A store that was not closed
+// cleanly is recovered first, in a time bounded by the log's size.
+//
+// Only one process writes at a time: while another has the store open, Open waits for
+// Options.LockTimeout and then returns a *LockedError, which is ErrTimeout. A
+// file that is not a store is ErrInvalid, one of another version ErrVersionMismatch; damage is a
+// *CorruptError; nothing on the disk is changed then.
+func Open(path string, opts *Options) (*DB, error) {
+	o, err := opts.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	if path == "" {
+		return nil, errors.New("folio: path is empty")
+	}
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return nil, outer(err)
+	}
+	db := &DB{path: path, opts: o, left: make(chan struct{}, 1)}
+	db.groups.baton = make(chan struct{}, 1)
+	db.batch.db = db
+	if err := db.open(abs); err != nil {
+		db.release()
+		return nil, outer(err)
+	}
+	return db, nil
+}
+
+// open is Open in steps: file, lock, meta, then recovery where it is needed.
+func (db *DB) open(path string) error {
+	if err := db.openFile(path); err != nil {
+		return err
+	}
+	if err := db.register(); err != nil {
+		return err
+	}
+	if err := db.lock(); err != nil {
+		return err
+	}
+	if err := db.initialise(path); err != nil {
+		return err
+	}
+	return db.start()
+}
+
+// openFile opens the data file, making a new store if there is none.
+func (db *DB) openFile(path string) error {
+	o := &db.opts
+	flags := os.O_RDWR
+	if o.ReadOnly {
+		flags = os.O_RDONLY
+	}
+	for tries := 0; ; tries++ {
+		f, err := o.fs.Open(path, flags, 0)
+		if err == nil {
+			db.file = f
+			return nil
+		}
+		if !errors.Is(err, fs.ErrNotExist) || o.ReadOnly || tries == 3 {
+			return err
+		}
+		if _, err := o.fs.Stat(logName(path)); err == nil {
+			return &logError{fmt.Errorf("%s is there without its data file %s: a log alone cannot make a store; "+
+				"put the data file back, or move the log away", logName(path), filepath.Base(path))}
+		}
+		if err := db.create(path); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+	}
+}
+
+// logName is the name of the log beside a data file.
+func logName(path string) string { return path + "-wal" }
+
+// start reads the metas, recovers if the store was not closed cleanly, and shows
+// the newest state.
+func (db *DB) start() error {
+	clean, err := db.readSlots()
+	if err != nil {
+		return err
+	}
+	if !clean {
+		if clean, err = db.repairSlots(); err != nil {
+			return err
+		}
+	}
+	m := db.newest()
+	db.pageSize, db.storeID = m.PageSize, m.StoreID
+	if db.data, err = page.NewFile(db.file, m.PageSize, db.pageOptions()...); err != nil {
+		return err
+	}
+	db.buffers = bufferPool{size: m.PageSize, max: int(db.opts.MemoryLimit) / m.PageSize}
+	db.pager.db = db
+	db.free = freelist.New(m.Pages, m.PageSize)
+	db.free.OnFree, db.free.Grow = db.dropped, db.growFile
+	db.head = state{tx: m.Tx, root: m.Root, end: m.Pages, pos: logPosition(&m)}
+	db.groups.acked = db.head
+	db.acked.Store(uint64(m.Tx))
+	db.published.Store(newSnapshot(db.head, db.data.Map()))
+	if clean {
+		return nil
+	}
+	if db.opts.ReadOnly {
+		return db.replayPrivately()
+	}
+	db.recovering = true
+	defer func() { db.recovering = false }()
+	return db.recover()
+}
+
+// newest is the meta of the slot that counts.
+func (db *DB) newest() page.Meta {
+	if db.slots[1].meta.Checkpoint > db.slots[0].meta.Checkpoint {
+		return db.slots[1].meta
+	}
+	return db.slots[0].meta
+}
+
+// pageOptions are the data file's settings.
+func (db *DB) pageOptions() []page.Option {
+	var o []page.Option
+	if n := db.opts.reservation; n > 0 {
+		o = append(o, page.Reserve(n))
+	}
+	if n := db.opts.MaxSize; n > 0 {
+		o = append(o, page.MaxSize(n))
+	}
+	return o
+}
+
+// loadFree reads the persisted free set, which a store that is only read never needs. The
+// writer lock is held.
+func (db *DB) loadFree() error {
+	if db.loaded {
+		return nil
+	}
+	m := db.newest()
+	if m.FreeLen > 0 {
+		v := db.published.Load().view
+		set, err := v.Run(m.Free, int(m.FreeLen))
+		if err != nil {
+			return err
+		}
+		if err := db.free.Load(set, db.slots[0].own); err != nil {
+			return err
+		}
+	}
+	db.loaded = true
+	return nil
+}
+
+// enter keeps Close from finishing until leave; ErrDatabaseNotOpen after Close.
+func (db *DB) enter() error {
+	db.life.RLock()
+	if db.closed.Load() {
+		db.life.RUnlock()
+		return ErrDatabaseNotOpen
+	}
+	return nil
+}
+
+func (db *DB) leave() { db.life.RUnlock() }
+
+// Close waits for all transactions to end, checkpoints, removes the log and releases the
+// file. New transactions get ErrDatabaseNotOpen as soon as Close has been called; a second Close
+// does nothing. A store that refuses writes (ErrPoisoned) is only let go, and Close
+// returns that error: the next Open recovers what was acknowledged.
+func (db *DB) Close() error {
+	if db.closing.Swap(true) {
+		return nil
+	}
+	db.awaitReaders()
+	db.writer.Lock()
+	db.life.Lock()
+	defer db.life.Unlock()
+	db.background.Wait()
+	err := db.finish()
+	db.closed.Store(true)
+	db.writer.Unlock()
+	return errors.Join(outer(err), outer(db.release()))
+}
+
+// awaitReaders returns when no read transaction is left.
+func (db *DB) awaitReaders() {
+	for db.readers() > 0 {
+		select {
+		case <-db.left:
+		case <-time.After(10 * time.Millisecond): // a reader may have looked at closing just before it was set
+		}
+	}
+}
+
+// readers counts the read transactions that are open.
+func (db *DB) readers() int {
+	g := &db.groups
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	n := db.published.Load().pinned()
+	for _, s := range g.old {
+		n += s.pinned()
+	}
+	return int(n)
+}
+
+// finish makes a store that was written a clean one. All locks that matter are held or idle.
+func (db *DB) finish() error {
+	if db.log == nil || db.opts.ReadOnly {
+		return nil
+	}
+	if err := db.poisoned(); err != nil {
+		return err
+	}
+	db.checkpointing.Lock()
+	defer db.checkpointing.Unlock()
+	if err := db.settle(); err != nil {
+		return err
+	}
+	if db.newest().Tx != db.head.tx {
+		if err := db.checkpoint(); err != nil {
+			return err
+		}
+	}
+	if err := db.data.Truncate(db.newest().Pages); err != nil {
+		return err
+	}
+	if err := db.markClean(); err != nil {
+		return err
+	}
+	return db.removeLog()
+}
+
+// markClean marks both slots as needing no log, one after the other.
+func (db *DB) markClean() error {
+	m, own := db.newest(), db.slots[0].own
+	m.Checkpoint++
+	m.Clean = true
+	setLogPosition(&m, wal.Position{LSN: db.log.End().LSN})
+	return db.writeSlots(m, own)
+}
+
+// removeLog removes the log, which no slot requires.
+func (db *DB) removeLog() error {
+	log := db.log
+	db.log = nil
+	if err := log.Close(); err != nil {
+		return err
+	}
+	name := logName(db.file.Name())
+	if err := db.opts.fs.Remove(name); err != nil {
+		return err
+	}
+	return db.opts.fs.SyncDir(filepath.Dir(name))
+}
+
+// release closes what is open, whatever state the handle is in.
+func (db *DB) release() error {
+	var errs []error
+	if db.log != nil {
+		errs = append(errs, db.log.Close())
+		db.log = nil
+	}
+	if s := db.published.Load(); s != nil {
+		for _, old := range db.groups.old {
+			old.m.Release()
+		}
+		db.groups.old = nil
+		s.m.Release()
+	}
+	if db.data != nil {
+		errs = append(errs, db.data.Close())
+	}
+	if db.file != nil {
+		errs = append(errs, db.file.Close())
+	}
+	db.unregister()
+	return errors.Join(errs...)
+}
+
+// Path returns the path that the store was opened by.
+func (db *DB) Path() string { return db.path }
+
+// IsReadOnly reports whether the store was opened with Options.ReadOnly.
+func (db *DB) IsReadOnly() bool { return db.opts.ReadOnly }
+
+// String names the store, for messages.
+func (db *DB) String() string { return fmt.Sprintf("DB<%q>", db.path) }
+
+// Sync makes all commits so far durable: relaxed ones survive a power cut from then
+// on. It blocks for one sync of the log at most, and does nothing where all are durable.
+func (db *DB) Sync() error {
+	if err := db.enter(); err != nil {
+		return err
+	}
+	defer db.leave()
+	if db.opts.ReadOnly {
+		return ErrDatabaseReadOnly
+	}
+	if db.poisoned() == nil && db.logless() {
+		return nil
+	}
+	return db.settle()
+}

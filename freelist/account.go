@@ -1,0 +1,39 @@
+package freelist
+
+import "github.com/foliodb/folio/page"
+
+// Account is what the list knew of each page at one moment, for a checker that holds it against what
+// the trees reach.
+type Account struct {
+	unused bitmap
+	end    page.ID
+}
+
+// Account returns the account of now. No transaction may be running: its pages would count as in use.
+func (l *List) Account() *Account {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return &Account{unused: l.newSet(), end: l.end}
+}
+
+// InUse reports whether the newest commit's trees should reach the page: it is not free, not kept for
+// an older state, and not of a free set.
+func (a *Account) InUse(id page.ID) bool { return id < a.end && !a.unused.has(id) }
+
+// End returns the page count.
+func (a *Account) End() page.ID { return a.end }
+
+// EncodeSet returns the stored form of the free set of a file with the given page count: of the pages for which unused
+// is true. It is nil if there is none.
+func EncodeSet(end page.ID, unused func(page.ID) bool) []byte {
+	set := bitmap{pool: new(pool)}
+	for id := page.FirstID; id < end; id++ {
+		if unused(id) {
+			set.add(id, 1)
+		}
+	}
+	if set.n == 0 {
+		return nil
+	}
+	return encode(&set)
+}

@@ -1,0 +1,308 @@
+package folio
+
+import (
+	"slices"
+	"sync"
+
+	"github.com/foliodb/folio/page"
+	"github.com/foliodb/folio/wal"
+)
+
+// group is the transactions that share one record of the log, and one sync. It is named
+// by the TxID of its last transaction.
+//
+//	open      transactions add to it
+//	sealed    its record has been or is being appended; further ones go to the next
+//	durable   its record has been synced
+//
+// A relaxed commit seals the open group too, and readers are shown it at once. Then the group is
+// forgotten, unless somebody in it waits for the sync.
+type group struct {
+	end state // of its last transaction
+	log *wal.Group
+
+	// Guarded by groups.mu.
+	syncs    int // transactions that wait, or are going to, for the sync
+	appended bool
+	durable  bool
+	err      error         // the group was lost: what its committers are told
+	done     chan struct{} // made by the first who waits; closed once durable or lost
+	waiters  int
+}
+
+// groups is the way of commits from the writer to the data file. mu is the group lock:
+// held for a commit's merge and for bookkeeping, never across a system call.
+type groups struct {
+	mu sync.Mutex
+
+	open   *group
+	sealed []*group // not yet durable, in order
+
+	// Relaxed groups that were appended and forgotten, and how many of them a sync has covered.
+	relaxed, relaxedSynced uint64
+
+	// Frames that the data file does not have, with some that it has or that were
+	// dropped in between: see tidy. pendingBytes and pendingFrames count the former.
+	pending       []*frame
+	pendingBytes  int64
+	pendingFrames int
+
+	unappended int64 // bytes of log in the open group, and in sealed ones not yet appended
+
+	leading bool          // somebody leads: writes and syncs the log
+	baton   chan struct{} // hands the lead to one who waits; capacity 1
+
+	acked state // newest state that the next reader is to be shown
+
+	publishing    bool
+	publishPin    page.TxID
+	checkpointing bool
+	checkpointPin page.TxID
+
+	old     []*snapshot // published once, perhaps still read
+	written []*frame    // in the data file now; the next writer takes them off the heap
+	pins    []page.TxID // scratch
+	spare   []*wal.Group
+}
+
+// hold adds the frames of a commit to those that the data file lacks. mu is held.
+func (g *groups) hold(frames []*frame) {
+	for _, f := range frames {
+		if f.buf != nil {
+			g.pending = append(g.pending, f)
+			g.pendingBytes += int64(len(f.buf))
+			g.pendingFrames++
+		}
+	}
+	if len(g.pending) > 2*g.pendingFrames+256 {
+		g.tidy()
+	}
+}
+
+// release notes that the data file has the frame, or that nobody needs it. mu is held.
+func (g *groups) release(f *frame) {
+	g.pendingBytes -= int64(len(f.buf))
+	g.pendingFrames--
+}
+
+// tidy takes out of pending what has been written or dropped. mu is held.
+func (g *groups) tidy() {
+	g.pending = slices.DeleteFunc(g.pending, func(f *frame) bool { return f.written || f.buf == nil })
+}
+
+// newGroup returns an empty group with a log buffer that has been used before.
+func (g *groups) newGroup() *group {
+	n := &group{}
+	if k := len(g.spare); k > 0 {
+		n.log, g.spare = g.spare[k-1], g.spare[:k-1]
+	} else {
+		n.log = new(wal.Group)
+	}
+	return n
+}
+
+// flush seals the open group and appends it to the log. It returns nil when there was none.
+// Groups are appended in the order in which they were sealed, because the
+// append lock is held for both.
+func (db *DB) flush() (*group, error) {
+	db.append.Lock()
+	defer db.append.Unlock()
+	return db.flushLocked(nil)
+}
+
+// flushLocked is flush for one who holds the append lock. sealed is called under the group
+// lock at the moment of sealing, when every transaction so far is in a sealed group.
+func (db *DB) flushLocked(sealed func()) (*group, error) {
+	g := &db.groups
+	g.mu.Lock()
+	if err := db.poisoned(); err != nil {
+		g.mu.Unlock()
+		return nil, err
+	}
+	n := g.open
+	if n != nil {
+		g.open = nil
+		g.sealed = append(g.sealed, n)
+	}
+	if sealed != nil {
+		sealed()
+	}
+	g.mu.Unlock()
+	if n == nil {
+		return nil, nil
+	}
+
+	size := n.log.Size()
+	pos, err := db.log.Append(n.log)
+	if err != nil {
+		return n, db.poison(err)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	n.end.pos = pos
+	n.appended = true
+	g.unappended -= size
+	n.log.Reset()
+	g.spare = append(g.spare, n.log)
+	n.log = nil
+	return n, nil
+}
+
+// lead makes everything that has been committed durable: it appends the open group, syncs
+// the log once, and wakes all whom that covers. The caller has the lead.
+func (db *DB) lead() {
+	g := &db.groups
+	defer db.handOver()
+	if _, err := db.flush(); err != nil {
+		return
+	}
+	g.mu.Lock()
+	covered := 0
+	for covered < len(g.sealed) && g.sealed[covered].appended {
+		covered++
+	}
+	relaxed := g.relaxed
+	idle := covered == 0 && relaxed == g.relaxedSynced
+	g.mu.Unlock()
+	if idle {
+		return
+	}
+	if err := db.log.Sync(); err != nil {
+		db.poison(err)
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if db.poisoned() != nil {
+		return
+	}
+	g.relaxedSynced = relaxed
+	for i, n := range g.sealed[:covered] {
+		n.durable = true
+		n.wake()
+		g.sealed[i] = nil
+		db.acknowledge(n.end)
+	}
+	g.sealed = append(g.sealed[:0], g.sealed[covered:]...)
+}
+
+// acknowledge makes s what the next reader is shown. groups.mu is held.
+func (db *DB) acknowledge(s state) {
+	if s.tx > db.groups.acked.tx {
+		db.groups.acked = s
+		db.acked.Store(uint64(s.tx))
+	}
+}
+
+// wake releases those who wait for the group. groups.mu is held.
+func (n *group) wake() {
+	if n.done != nil {
+		close(n.done)
+	}
+}
+
+// handOver ends a lead. If anyone waits for a group that is not yet durable, one of them
+// gets the lead; also when the leader panics.
+func (db *DB) handOver() {
+	g := &db.groups
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	waiting := 0
+	for _, n := range g.sealed {
+		waiting += n.waiters
+	}
+	if g.open != nil {
+		waiting += g.open.waiters
+	}
+	if waiting > 0 && db.poisoned() == nil {
+		g.baton <- struct{}{} // has room: only a leader puts one in
+		return
+	}
+	g.leading = false
+}
+
+// await returns when the group is durable or lost. Who finds nobody leading leads: with one
+// goroutine, the caller itself, without a switch.
+func (db *DB) await(n *group) error {
+	g := &db.groups
+	for {
+		g.mu.Lock()
+		if n.durable || n.err != nil {
+			g.mu.Unlock()
+			return n.err
+		}
+		if !g.leading {
+			g.leading = true
+			g.mu.Unlock()
+			db.lead()
+			continue
+		}
+		if n.done == nil {
+			n.done = make(chan struct{})
+		}
+		n.waiters++
+		g.mu.Unlock()
+		select {
+		case <-n.done:
+		case <-g.baton:
+			g.mu.Lock()
+			n.waiters--
+			g.mu.Unlock()
+			db.lead()
+		}
+	}
+}
+
+// settle waits until everything committed so far is durable.
+func (db *DB) settle() error {
+	n, err := db.flush()
+	if err != nil {
+		return err
+	}
+	g := &db.groups
+	if n == nil {
+		g.mu.Lock()
+		if k := len(g.sealed); k > 0 {
+			n = g.sealed[k-1]
+		} else if g.relaxed > g.relaxedSynced {
+			n = &group{end: g.acked, appended: true} // stands for those that are forgotten
+			g.sealed = append(g.sealed, n)
+		}
+		g.mu.Unlock()
+	}
+	if n == nil {
+		return nil
+	}
+	return db.await(n)
+}
+
+// poison makes the handle refuse writes after err, a failed sync or log write, and tells
+// those who wait. What a failed sync left in memory or on the disk nobody
+// knows, so nothing is tried again. It returns the error for the caller.
+func (db *DB) poison(err error) error {
+	g := &db.groups
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if p := db.poisoned(); p != nil {
+		return p
+	}
+	p := &poisonError{cause: err}
+	db.poisonedBy.Store(p)
+	lost := g.sealed
+	if g.open != nil {
+		lost = append(lost[:len(lost):len(lost)], g.open)
+	}
+	for _, n := range lost {
+		n.err = p
+		n.wake()
+	}
+	return p
+}
+
+// poisoned returns the error that writes get, or nil.
+func (db *DB) poisoned() error {
+	if p := db.poisonedBy.Load(); p != nil {
+		return p
+	}
+	return nil
+}

@@ -1,0 +1,137 @@
+package folio
+
+import (
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/foliodb/folio/internal/vfs"
+)
+
+// Durability says when a commit is acknowledged.
+type Durability uint8
+
+const (
+	// DefaultDurability is the store's (in Tx.SetDurability) or Sync (in Options).
+	DefaultDurability Durability = iota
+	// Sync acknowledges a commit when it is on the disk: it survives a power cut.
+	// Commits of several goroutines share syncs.
+	Sync
+	// Relaxed acknowledges a commit when the operating system has it: it survives the
+	// death of the process, and a power cut once SyncInterval has passed. A power
+	// cut may take the last commits, never their order or the store's integrity.
+	Relaxed
+)
+
+func (d Durability) String() string {
+	switch d {
+	case DefaultDurability:
+		return "default"
+	case Sync:
+		return "sync"
+	case Relaxed:
+		return "relaxed"
+	}
+	return fmt.Sprintf("durability(%d)", uint8(d))
+}
+
+// Limits of keys and values, in bytes. Bucket names are keys.
+const (
+	MaxKeySize   = 32768
+	MaxValueSize = 1<<31 - 2
+)
+
+// Options are the settings of Open. The zero value of each field is a good
+// default; a value that cannot be used is an error of Open that names the field.
+type Options struct {
+	// ReadOnly opens the store for reading. Several processes may do so at a time, while
+	// none writes. Nothing on the disk is changed, not even to repair: commits that are
+	// only in the log are replayed in memory.
+	ReadOnly bool
+
+	// FileMode is the permission of new files, before the umask. 0: 0600.
+	FileMode os.FileMode
+
+	// LockTimeout is how long Open waits for a store that another process holds. 0:
+	// one second; negative: for ever.
+	LockTimeout time.Duration
+
+	// PageSize of a new store, in bytes: a power of two from 4096 to 65536. 0: the
+	// page size of the operating system. An existing store keeps its own.
+	PageSize int
+
+	// Durability of commits that do not choose by Tx.SetDurability. 0: Sync.
+	Durability Durability
+
+	// SyncInterval bounds how long a relaxed commit stays unsynced. 0: one second.
+	SyncInterval time.Duration
+
+	// LogLimit is the size in bytes of the log at which a checkpoint starts, and
+	// roughly the largest it gets. It bounds the time of recovery. A transaction that would
+	// fill a quarter of it is written without the log. 0: 64 MiB; at least 256 KiB.
+	LogLimit int64
+
+	// MaxSize of the data file in bytes; a transaction that would need more fails
+	// with ErrMaxSizeReached. 0: no limit.
+	MaxSize int64
+
+	// MemoryLimit bounds the bytes of changed pages that are kept on the heap before they
+	// are written to the data file. 0: 32 MiB; at least 256 KiB.
+	MemoryLimit int64
+
+	fs          vfs.FS // nil: vfs.OS
+	reservation int64  // of the mapping; 0: page's default
+	random      func() uint64
+}
+
+const (
+	defaultLogLimit    = 64 << 20
+	defaultMemoryLimit = 32 << 20
+	minLimit           = 256 << 10
+)
+
+// withDefaults returns the options with zero values filled in, or an error that
+// names the field that cannot be used.
+func (o *Options) withDefaults() (Options, error) {
+	var r Options
+	if o != nil {
+		r = *o
+	}
+	switch {
+	case r.PageSize != 0 && (r.PageSize < 4096 || r.PageSize > 65536 || r.PageSize&(r.PageSize-1) != 0):
+		return r, fmt.Errorf("folio: Options.PageSize %d is not a power of two from 4096 to 65536", r.PageSize)
+	case r.Durability > Relaxed:
+		return r, fmt.Errorf("folio: Options.Durability %d is unknown", r.Durability)
+	case r.SyncInterval < 0:
+		return r, fmt.Errorf("folio: Options.SyncInterval %v is negative", r.SyncInterval)
+	case r.LogLimit != 0 && r.LogLimit < minLimit:
+		return r, fmt.Errorf("folio: Options.LogLimit %d is less than %d", r.LogLimit, minLimit)
+	case r.MemoryLimit != 0 && r.MemoryLimit < minLimit:
+		return r, fmt.Errorf("folio: Options.MemoryLimit %d is less than %d", r.MemoryLimit, minLimit)
+	case r.MaxSize < 0:
+		return r, fmt.Errorf("folio: Options.MaxSize %d is negative", r.MaxSize)
+	case r.FileMode&^os.ModePerm != 0:
+		return r, fmt.Errorf("folio: Options.FileMode %v has more than permission bits", r.FileMode)
+	}
+	setDefault(&r.FileMode, 0o600)
+	setDefault(&r.LockTimeout, time.Second)
+	setDefault(&r.PageSize, defaultPageSize())
+	setDefault(&r.Durability, Sync)
+	setDefault(&r.SyncInterval, time.Second)
+	setDefault(&r.LogLimit, defaultLogLimit)
+	setDefault(&r.MemoryLimit, defaultMemoryLimit)
+	if r.fs == nil {
+		r.fs = vfs.OS
+	}
+	return r, nil
+}
+
+// defaultPageSize is the operating system's where the format allows it.
+func defaultPageSize() int { return min(max(os.Getpagesize(), 4096), 65536) }
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}

@@ -1,0 +1,139 @@
+package folio
+
+import (
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"sync/atomic"
+
+	"github.com/foliodb/folio/page"
+	"github.com/foliodb/folio/wal"
+)
+
+// state is the store as of one commit.
+type state struct {
+	tx   page.TxID
+	root page.BucketHeader
+	end  page.ID // pages below are the store's
+
+	// pos is where the log goes on behind this commit. Known once the commit's
+	// group has been appended.
+	pos wal.Position
+}
+
+// snapshot is a state that readers can be shown: every page it reaches is in the
+// data file. It holds the mapping that its readers walk.
+type snapshot struct {
+	state
+	view page.View
+	m    *page.Map
+	pins []pinShard
+}
+
+// pinShard counts readers. Each has a cache line of its own: one shared counter cost 15 ns
+// with two goroutines, shards 5.
+type pinShard struct {
+	n atomic.Int64
+	_ [56]byte
+}
+
+// pinShards is the number of shards: some for each processor that runs Go code, because a
+// reader picks its shard at random.
+var pinShards = func() int {
+	n := 4
+	for n < 4*runtime.GOMAXPROCS(0) && n < 64 {
+		n *= 2
+	}
+	return n
+}()
+
+func newSnapshot(s state, m *page.Map) *snapshot {
+	return &snapshot{state: s, m: m, view: m.View(s.end), pins: make([]pinShard, pinShards)}
+}
+
+// pinned counts the readers. Once the snapshot is no longer published the count
+// never goes from zero to more for good: a reader that raises it then looks
+// again at what is published, and lowers it.
+func (s *snapshot) pinned() int64 {
+	var n int64
+	for i := range s.pins {
+		n += s.pins[i].n.Load()
+	}
+	return n
+}
+
+// pin pins the published snapshot for a reader and returns the shard to lower again.
+// It takes no lock unless a commit that was acknowledged is not yet published; then
+// whoever comes first publishes it.
+func (db *DB) pin() (*snapshot, *pinShard, error) {
+	for {
+		s := db.published.Load()
+		if db.acked.Load() > uint64(s.tx) {
+			db.wanted.Store(true)
+			if err := db.publish(); err != nil {
+				return nil, nil, err
+			}
+			continue
+		}
+		shard := &s.pins[int(rand.Uint32())&(len(s.pins)-1)]
+		shard.n.Add(1)
+		if db.published.Load() != s {
+			shard.n.Add(-1)
+			continue
+		}
+		if db.closing.Load() {
+			db.unpin(shard)
+			return nil, nil, ErrDatabaseNotOpen
+		}
+		return s, shard, nil
+	}
+}
+
+// unpin ends a reader. Space that only it retained is found by the next commit.
+func (db *DB) unpin(shard *pinShard) {
+	shard.n.Add(-1)
+	if db.closing.Load() {
+		select {
+		case db.left <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// pinsLocked returns every snapshot that is pinned now, ascending: DESIGN's list, which
+// ARCHITECTURE.md repeats. The slice is valid until the next call. groups.mu is held.
+func (db *DB) pinsLocked() []page.TxID {
+	g := &db.groups
+	p := g.pins[:0]
+	p = append(p, db.slots[0].meta.Tx, db.slots[1].meta.Tx) // last durable checkpoint
+	if g.checkpointing {
+		p = append(p, g.checkpointPin)
+	}
+	if g.publishing {
+		p = append(p, g.publishPin)
+	}
+	p = append(p, g.acked.tx, db.published.Load().tx)
+	for i := len(g.sealed) - 1; i >= 0 && g.sealed[i].end.tx > g.acked.tx; i-- {
+		p = append(p, g.sealed[i].end.tx)
+	}
+	db.forgetSnapshots()
+	for _, s := range g.old {
+		p = append(p, s.tx)
+	}
+	slices.Sort(p)
+	g.pins = p
+	return slices.Compact(p)
+}
+
+// forgetSnapshots lets go of snapshots that were published once and have no reader left.
+// groups.mu is held.
+func (db *DB) forgetSnapshots() {
+	g := &db.groups
+	g.old = slices.DeleteFunc(g.old, func(s *snapshot) bool {
+		if s.pinned() > 0 {
+			return false
+		}
+		s.m.Release()
+		return true
+	})
+}

@@ -1,0 +1,430 @@
+package folio
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/foliodb/folio/internal/vfs"
+	"github.com/foliodb/folio/page"
+	"github.com/foliodb/folio/wal"
+)
+
+func setLogPosition(m *page.Meta, p wal.Position) {
+	m.LogLSN, m.LogOffset, m.LogEpoch, m.LogChain = uint64(p.LSN), p.Offset, p.Epoch, p.Chain
+}
+
+func logPosition(m *page.Meta) wal.Position {
+	return wal.Position{LSN: wal.LSN(m.LogLSN), Offset: m.LogOffset, Epoch: m.LogEpoch, Chain: m.LogChain}
+}
+
+// readSlots reads both meta slots. It reports whether the store needs no further look: both are
+// sound and alike, say that the store was closed cleanly, and there is no log.
+func (db *DB) readSlots() (clean bool, err error) {
+	info, err := db.file.Stat()
+	if err != nil {
+		return false, err
+	}
+	var found [2]error
+	found[0] = db.readSlot(0, 0, info.Size)
+	// The second slot lies one page behind the first. If that one cannot be read, its page size
+	// is not known: a slot names its own, so at most one place fits.
+	if found[0] == nil {
+		found[1] = db.readSlot(1, int64(db.slots[0].meta.PageSize), info.Size)
+	} else {
+		for size := int64(4096); size <= 65536; size *= 2 {
+			if found[1] = db.readSlot(1, size, info.Size); found[1] == nil {
+				break
+			}
+		}
+	}
+	switch {
+	case found[0] != nil && found[1] != nil:
+		return false, db.noSlot(found[0], found[1])
+	case found[0] != nil || found[1] != nil:
+		return false, nil
+	}
+	a, b := &db.slots[0].meta, &db.slots[1].meta
+	if a.StoreID != b.StoreID {
+		return false, &CorruptError{File: filepath.Base(db.path), Page: 1, Offset: 24, Invariant: 5,
+			Reason: "meta slots are of different stores"}
+	}
+	_, err = db.opts.fs.Stat(logName(db.file.Name()))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, err
+	}
+	return err != nil && a.Checkpoint == b.Checkpoint && a.Clean && b.Clean, nil
+}
+
+// readSlot reads slot i at the offset; a slot that is not sound stays zero.
+func (db *DB) readSlot(i int, off, size int64) error {
+	db.slots[i] = slot{}
+	p := make([]byte, page.MetaSize)
+	if n, err := db.file.ReadAt(p, off); n < len(p) {
+		return &CorruptError{File: filepath.Base(db.path), Page: page.ID(i), Offset: n, Invariant: 5, Reason: "file ends within the meta slot", Err: err}
+	}
+	m, err := page.DecodeMeta(p, i)
+	if err != nil {
+		return err
+	}
+	if i == 1 && int64(m.PageSize) != off {
+		return &CorruptError{File: filepath.Base(db.path), Page: 1, Offset: 12, Invariant: 5, Reason: fmt.Sprintf("page size %d in a slot at offset %d", m.PageSize, off)}
+	}
+	if need := int64(m.Pages) * int64(m.PageSize); need > size {
+		return &CorruptError{File: filepath.Base(db.path), Page: page.ID(i), Offset: 52, Invariant: 5,
+			Reason: fmt.Sprintf("file is %d bytes long and should be %d: it was cut", size, need)}
+	}
+	db.slots[i] = newSlot(m)
+	return nil
+}
+
+// newSlot is the slot that holds m.
+func newSlot(m page.Meta) slot {
+	s := slot{meta: m}
+	if m.FreeLen > 0 {
+		s.own.Start, s.own.N = m.Free.ID, page.ID(page.RunPages(m.FreeLen, m.PageSize))
+	}
+	return s
+}
+
+// noSlot says why a file of which neither slot can be used is refused: another version is told
+// before damage, damage before "not a store".
+func (db *DB) noSlot(a, b error) error {
+	for _, target := range []error{ErrVersionMismatch, ErrCorrupt} {
+		for _, err := range []error{a, b} {
+			if errors.Is(err, target) && !onlyTooShort(a, b) {
+				return fmt.Errorf("%s: %w", db.path, err)
+			}
+		}
+	}
+	return fmt.Errorf("%w: %s", ErrInvalid, db.path)
+}
+
+// onlyTooShort reports whether nothing in the file looks like a store: there is no magic, and what is
+// called damage is that the file ends.
+func onlyTooShort(a, b error) bool {
+	short := func(err error) bool {
+		var c *CorruptError
+		return errors.Is(err, ErrInvalid) || errors.As(err, &c) && c.Reason == "file ends within the meta slot"
+	}
+	return short(a) && short(b)
+}
+
+// repairSlots begins the recovery of a store that was not closed cleanly, by the open protocol of
+// ARCHITECTURE.md: nothing that is only in the page cache may be believed, since a cache left by
+// a failed sync holds what the disk does not. So both files are synced, their cached pages
+// dropped, and the slots read again. Then an unequal or damaged slot is made like the
+// other one, before anything that the lower one needs is touched. It reports whether nothing
+// is left to do.
+func (db *DB) repairSlots() (clean bool, err error) {
+	if db.opts.ReadOnly {
+		m := db.newest()
+		db.slots[0], db.slots[1] = newSlot(m), newSlot(m)
+		return m.Clean, db.checkStrayLog(m)
+	}
+	if err := refresh(db.file); err != nil {
+		return false, err
+	}
+	if _, err := db.readSlots(); err != nil {
+		return false, err
+	}
+	m := db.newest()
+	if m.Clean {
+		if err := db.checkStrayLog(m); err != nil {
+			return false, err
+		}
+	} else if err := db.checkLog(m); err != nil {
+		return false, err
+	}
+	for i := range db.slots {
+		if db.slots[i].meta == m {
+			continue
+		}
+		p := make([]byte, page.MetaSize)
+		m.Encode(p, i)
+		if _, err := db.file.WriteAt(p, int64(i)*int64(m.PageSize)); err != nil {
+			return false, err
+		}
+		if err := db.file.Sync(); err != nil {
+			return false, err
+		}
+		db.slots[i] = newSlot(m)
+	}
+	if m.Clean {
+		return true, db.removeStrayLog()
+	}
+	return false, nil
+}
+
+// refresh makes reads of f come from the disk.
+func refresh(f vfs.File) error {
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	return f.DropCache()
+}
+
+// checkStrayLog looks at a log beside a store that was closed cleanly: Close was cut short before it
+// removed it, or it was being made. Another store's log may hold that one's commits and is
+// left for the user to put right.
+func (db *DB) checkStrayLog(m page.Meta) error {
+	f, err := db.opts.fs.Open(logName(db.file.Name()), os.O_RDONLY, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if h, err := wal.ReadHeader(f); err == nil && h.ID != m.StoreID {
+		return foreignLog(f.Name(), h.ID, m.StoreID)
+	}
+	return nil
+}
+
+func foreignLog(name string, is, want [16]byte) error {
+	return &logError{fmt.Errorf("%s belongs to store %x, not to %x: move it away if you know that it is not needed", name, is, want)}
+}
+
+func (db *DB) removeStrayLog() error {
+	name := logName(db.file.Name())
+	if err := db.opts.fs.Remove(name); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return err
+	}
+	return db.opts.fs.SyncDir(filepath.Dir(name))
+}
+
+// checkLog looks whether the log that a store requires is there and its own.
+func (db *DB) checkLog(m page.Meta) error {
+	f, err := db.openLog(m, os.O_RDONLY)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// openLog opens the log that meta m requires.
+func (db *DB) openLog(m page.Meta, flag int) (vfs.File, error) {
+	name := logName(db.file.Name())
+	f, err := db.opts.fs.Open(name, flag, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, &logError{fmt.Errorf("%s is missing: the store was not closed cleanly and its last commits are there; put it back beside %s",
+			filepath.Base(name), db.path)}
+	}
+	if err != nil {
+		return nil, err
+	}
+	h, err := wal.ReadHeader(f)
+	if err == nil && h.ID != m.StoreID {
+		err = foreignLog(name, h.ID, m.StoreID)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// recover replays the log into the tree and checkpoints at once. The log is not touched but for a
+// record behind its end, which starts a new epoch, so that a record of the timeline
+// that ended here can never become valid again. Every step may be cut short and
+// repeated: until the checkpoint's meta is durable the pages written are free for the meta that counts.
+func (db *DB) recover() error {
+	m := db.newest()
+	f, err := db.openLog(m, os.O_RDWR)
+	if err != nil {
+		return err
+	}
+	if err := refresh(f); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	res, err := db.replay(f)
+	if err == nil {
+		db.log, err = wal.Open(f, db.storeID, &res.log, 0, db.logOptions())
+	}
+	if err != nil {
+		if res.tx != nil {
+			res.tx.abort()
+		}
+		return errors.Join(err, f.Close())
+	}
+	db.hasLog.Store(true)
+	if err := db.log.Sync(); err != nil {
+		return err
+	}
+	if res.tx == nil {
+		return db.loadFree() // a checkpoint must know what is free
+	}
+	return db.commitReplay(res)
+}
+
+// replayed is what replay made: a transaction that is not yet committed.
+type replayed struct {
+	tx   *Tx // nil: the log held nothing
+	last page.TxID
+	log  wal.Result
+}
+
+// replay applies the log's transactions in one transaction of our own, which keeps within the
+// memory limit as any.
+func (db *DB) replay(f vfs.File) (r replayed, err error) {
+	m := db.newest()
+	r.last = m.Tx
+	log, err := wal.Recover(f, db.storeID, logPosition(&m), func(rec wal.Record) error {
+		if page.TxID(rec.FirstTx) != r.last+1 {
+			return db.logDamage(f, rec, fmt.Sprintf("transaction %d follows %d", rec.FirstTx, r.last))
+		}
+		for id, ops := range rec.All() {
+			if r.tx == nil {
+				if r.tx, err = db.beginWrite(); err != nil {
+					return err
+				}
+				r.tx.replaying = true
+			}
+			if err := r.tx.replay(ops); err != nil {
+				return fmt.Errorf("replay of transaction %d: %w", id, err)
+			}
+			r.last = page.TxID(id)
+		}
+		return nil
+	})
+	r.log = log
+	return r, err
+}
+
+func (db *DB) logDamage(f vfs.File, rec wal.Record, reason string) error {
+	return &wal.CorruptError{File: filepath.Base(f.Name()), Offset: rec.Offset, LSN: rec.LSN, Reason: reason}
+}
+
+// commitReplay commits the replayed transactions by a checkpoint.
+func (db *DB) commitReplay(r replayed) error {
+	tx := r.tx
+	if err := tx.root.flush(); err != nil {
+		tx.abort()
+		return err
+	}
+	tx.id = r.last
+	db.checkpointing.Lock()
+	merged, err := tx.commitByCheckpoint()
+	db.checkpointing.Unlock()
+	if !merged {
+		tx.abort()
+		return err
+	}
+	tx.end()
+	db.writer.Unlock()
+	db.leave()
+	return err
+}
+
+// replayPrivately shows the log's commits to the readers of a read-only store: the pages
+// that they changed stay on the heap.
+func (db *DB) replayPrivately() error {
+	f, err := db.openLog(db.newest(), os.O_RDONLY)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	db.pager.private = true
+	r, err := db.replay(f)
+	if err != nil || r.tx == nil {
+		if r.tx != nil {
+			r.tx.abort()
+		}
+		return err
+	}
+	if err := r.tx.root.flush(); err != nil {
+		r.tx.abort()
+		return err
+	}
+	db.overlay = newOverlay(db.frames, db.published.Load().view, db.pageSize)
+	s := newSnapshot(state{tx: r.last, root: r.tx.root.header(), end: db.free.End()}, db.data.Map())
+	db.groups.old = append(db.groups.old, db.published.Load())
+	db.published.Store(s)
+	db.acked.Store(uint64(r.last))
+	r.tx.end()
+	db.writer.Unlock()
+	db.leave()
+	return nil
+}
+
+// overlay is how readers of a read-only store see pages that a replayed log has changed.
+// It never changes; it is a btree.Writer whose writing half is not reached by read transactions.
+type overlay struct {
+	pager
+	frames frameTable
+	view   page.View
+	parts  map[page.ID][]byte // every single page, those within runs too
+}
+
+// newOverlay takes over the frames of the transaction that replayed the log.
+func newOverlay(frames frameTable, view page.View, pageSize int) *overlay {
+	o := &overlay{frames: frames, view: view, parts: make(map[page.ID][]byte)}
+	for _, f := range frames.slots {
+		if f == nil {
+			continue
+		}
+		f.seal()
+		for i := 0; i < len(f.buf)/pageSize; i++ {
+			o.parts[f.id+page.ID(i)] = f.buf[i*pageSize : (i+1)*pageSize]
+		}
+	}
+	return o
+}
+
+// Page returns a page.
+func (o *overlay) Page(id page.ID) ([]byte, error) {
+	if f := o.frames.get(id); f != nil {
+		return f.buf, nil
+	}
+	return o.view.Page(id)
+}
+
+// Run returns the content of a run.
+func (o *overlay) Run(r page.Ref, n int) ([]byte, error) {
+	if f := o.frames.get(r.ID); f != nil && len(f.buf) >= n {
+		return f.buf[:n:n], nil
+	}
+	return o.view.Run(r, n)
+}
+
+// Expose does nothing: the overlay's buffers are never reused.
+func (o *overlay) Expose(page.ID) {}
+
+// requireLog creates the log before the first commit after a clean open, and marks both slots as
+// needing it, one after the other: a log that is lost later is noticed. The writer lock is held.
+func (db *DB) requireLog() error {
+	if db.log != nil {
+		return nil
+	}
+	db.checkpointing.Lock()
+	defer db.checkpointing.Unlock()
+	m := db.newest()
+	opt := db.logOptions()
+	opt.Replace = true
+	log, err := wal.Create(db.opts.fs, logName(db.file.Name()), db.opts.FileMode, db.storeID, m.Checkpoint+1, wal.LSN(m.LogLSN), opt)
+	if err != nil {
+		return outer(err)
+	}
+	own := db.slots[0].own
+	m.Checkpoint++
+	m.Clean = false
+	setLogPosition(&m, log.End())
+	if err := db.writeSlots(m, own); err != nil {
+		return outer(errors.Join(err, log.Close()))
+	}
+	db.log = log
+	db.hasLog.Store(true)
+	return nil
+}
+
+func (db *DB) logOptions() wal.Options {
+	return wal.Options{Limit: db.opts.LogLimit, Rand: db.opts.random}
+}
+
+// logless reports that nothing has been written since the store was opened clean.
+func (db *DB) logless() bool { return !db.hasLog.Load() }

@@ -1,0 +1,91 @@
+package folio
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/foliodb/folio/internal/vfs"
+)
+
+// fileKey identifies a file by whatever path it was opened.
+type fileKey struct{ dev, ino uint64 }
+
+// registry holds the files that this process has open as stores. Locks exclude a second
+// open of a file too, but cannot tell that it is this process that holds it.
+var registry struct {
+	mu   sync.Mutex
+	open map[fileKey]string // path
+}
+
+// register notes the data file as open.
+func (db *DB) register() error {
+	info, err := db.file.Stat()
+	if err != nil {
+		return err
+	}
+	key := fileKey{info.Dev, info.Ino}
+	registry.mu.Lock()
+	defer registry.mu.Unlock()
+	if at, ok := registry.open[key]; ok {
+		return fmt.Errorf("%w: %s as %s", ErrAlreadyOpen, db.path, at)
+	}
+	if registry.open == nil {
+		registry.open = make(map[fileKey]string)
+	}
+	registry.open[key] = db.path
+	db.key = key
+	return nil
+}
+
+func (db *DB) unregister() {
+	if db.key == (fileKey{}) {
+		return
+	}
+	registry.mu.Lock()
+	defer registry.mu.Unlock()
+	delete(registry.open, db.key)
+	db.key = fileKey{}
+}
+
+// Bytes of the data file that are locked; far beyond any content, since a lock needs none. A
+// writer holds both exclusively. Who only reads holds the second one shared.
+const (
+	lockWriter int64 = 1<<62 + iota
+	lockReaders
+)
+
+// lock takes the store's locks, waiting up to LockTimeout for others to leave.
+func (db *DB) lock() error {
+	deadline := time.Now().Add(db.opts.LockTimeout)
+	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
+		reader, err := db.tryLock()
+		if !errors.Is(err, vfs.ErrLocked) {
+			return err
+		}
+		left := time.Until(deadline)
+		if db.opts.LockTimeout >= 0 && left <= 0 {
+			return &LockedError{Path: db.path, Reader: reader}
+		}
+		if db.opts.LockTimeout >= 0 {
+			wait = min(wait, left)
+		}
+		time.Sleep(wait)
+	}
+}
+
+// tryLock takes the locks or none. reader says that it is a reading process that is in the way.
+func (db *DB) tryLock() (reader bool, err error) {
+	if db.opts.ReadOnly {
+		return false, db.file.Lock(lockReaders, false)
+	}
+	if err := db.file.Lock(lockWriter, true); err != nil {
+		return false, err
+	}
+	if err := db.file.Lock(lockReaders, true); err != nil {
+		db.file.Unlock(lockWriter)
+		return true, err
+	}
+	return false, nil
+}

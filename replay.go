@@ -1,0 +1,67 @@
+package folio
+
+import (
+	"fmt"
+
+	"github.com/foliodb/folio/wal"
+)
+
+// replay applies one logged transaction. The operations succeeded when they were logged, so an
+// error of use means that log and data file do not belong together.
+func (tx *Tx) replay(ops wal.Ops) error {
+	at := &tx.root
+	return wal.Decode(ops, func(op *wal.Op) error {
+		if op.Kind == wal.OpBucket {
+			var err error
+			at, err = tx.walk(op.Path)
+			return err
+		}
+		if err := at.apply(op); err != nil {
+			return fmt.Errorf("%v: %w", op.Kind, err)
+		}
+		return nil
+	})
+}
+
+// walk returns the bucket at a path.
+func (tx *Tx) walk(path wal.Path) (*Bucket, error) {
+	b := &tx.root
+	for name := range path.All() {
+		c, err := b.lookup(name)
+		if err != nil {
+			return nil, err
+		}
+		if c == nil {
+			return nil, fmt.Errorf("%v: %w", path, ErrBucketNotFound)
+		}
+		b = c
+	}
+	return b, nil
+}
+
+// apply does one operation.
+func (b *Bucket) apply(op *wal.Op) (err error) {
+	switch op.Kind {
+	case wal.OpPut:
+		return b.Put(op.Key, op.Value)
+	case wal.OpDelete:
+		return b.Delete(op.Key)
+	case wal.OpDeleteRange:
+		_, err = b.DeleteRange(op.From, op.To)
+	case wal.OpCreateBucket:
+		_, err = b.CreateBucket(op.Key)
+	case wal.OpDeleteBucket:
+		return b.DeleteBucket(op.Key)
+	case wal.OpMoveBucket:
+		dst, err := b.tx.walk(op.Path)
+		if err != nil {
+			return err
+		}
+		return b.MoveBucket(op.Key, dst)
+	case wal.OpSetSequence:
+		return b.SetSequence(op.Sequence)
+	default:
+		return fmt.Errorf("unknown operation")
+	}
+	return err
+}
