@@ -155,23 +155,17 @@ func initNode(p []byte, id ID, born TxID, kind Kind, level int) {
 	p[offLevel] = byte(level)
 }
 
+// loading is the trend from which on a branch is split for a load that goes one way.
+const loading = 3
+
 // noteInsert brings the trend up to date: an entry came to lie at i among n others.
 func noteInsert(p []byte, i, n int) {
-	t := p[offTrend]
+	t := Trend(p)
 	switch {
-	case i == n && n > 0:
-		if t > 127 {
-			t = 0
-		}
-		p[offTrend] = min(t+1, 127)
-	case i == 0 && n > 0:
-		if t <= 127 {
-			t = 128
-		}
-		p[offTrend] = t + 1
-		if t == 255 {
-			p[offTrend] = 255
-		}
+	case n > 0 && i == n:
+		p[offTrend] = byte(min(max(t, 0)+1, 127))
+	case n > 0 && i == 0:
+		p[offTrend] = byte(128 - max(min(t, 0)-1, -127))
 	default:
 		p[offTrend] = 0
 	}

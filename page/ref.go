@@ -1,6 +1,10 @@
 package page
 
-import "github.com/cespare/xxhash/v2"
+import (
+	"fmt"
+
+	"github.com/cespare/xxhash/v2"
+)
 
 // RefSize is the length of an encoded Ref.
 const RefSize = 20
@@ -30,6 +34,9 @@ func DecodeRef(b []byte) Ref {
 	_ = b[RefSize-1]
 	return Ref{ID: ID(le.Uint32(b)), Born: TxID(le.Uint64(b[4:])), Sum: le.Uint64(b[12:])}
 }
+
+// String returns, for example, "run 12 (born 3, sum 0123456789abcdef)".
+func (r Ref) String() string { return fmt.Sprintf("run %d (born %d, sum %016x)", r.ID, r.Born, r.Sum) }
 
 // RunPages returns the number of pages that a run of n bytes takes.
 func RunPages(n uint64, pageSize int) uint64 {
