@@ -218,7 +218,7 @@ func clampInt(n uint64) int {
 }
 
 // logs reports whether operations are being logged.
-func (tx *Tx) logs() bool { return !tx.bulk && !tx.replaying }
+func (tx *Tx) logs() bool { return !tx.bulk && !tx.replaying && !tx.db.memory }
 
 // log notes that the bucket is being changed, and has the log speak of it.
 func (b *Bucket) log() {

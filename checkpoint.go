@@ -52,12 +52,40 @@ func (db *DB) Checkpoint() error {
 
 // checkpointNow is Checkpoint for who keeps Close from finishing.
 func (db *DB) checkpointNow() error {
+	if db.memory {
+		return db.giveBack()
+	}
 	db.checkpointing.Lock()
 	defer db.checkpointing.Unlock()
 	if db.log == nil {
 		return nil // nothing was written since the store was opened clean
 	}
-	return db.checkpoint()
+	if err := db.checkpoint(); err != nil {
+		return err
+	}
+	// What only the checkpoint before had retained is free from here on, and may be the file's end. A
+	// second checkpoint, with little to write, cuts it off.
+	if db.reclaim(); int(db.free.Tail()) >= db.cutThreshold() {
+		return db.checkpoint()
+	}
+	return nil
+}
+
+// reclaim frees what no pin needs any more, unless a writer is at work, which does that itself.
+func (db *DB) reclaim() {
+	if !db.writer.TryLock() {
+		return
+	}
+	defer db.writer.Unlock()
+	db.reclaimLocked()
+}
+
+// reclaimLocked is reclaim for who holds the writer lock.
+func (db *DB) reclaimLocked() {
+	g := &db.groups
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	db.free.Reclaim(db.pinsLocked())
 }
 
 // checkpoint runs the steps. The checkpoint lock is held.
@@ -266,6 +294,10 @@ func (c *checkpoint) abandon() {
 // checkpointDue reports whether a checkpoint should start: the log has grown to three quarters of its
 // limit, or the pages that only the last checkpoint retains make up a quarter of the file.
 func (db *DB) checkpointDue() bool {
+	if db.memory {
+		f := db.free.Stats()
+		return f.Free > uint64(f.End)/2 && int64(f.Free)*int64(db.pageSize) > minRetained
+	}
 	if db.log.Live() > db.opts.LogLimit/4*3 {
 		return true
 	}

@@ -29,7 +29,10 @@ func (tx *Tx) commit() (err error) {
 	if err != nil {
 		return err
 	}
-	if n == nil { // nothing to do, or durable already
+	if n == nil { // nothing to do, or done already
+		if tx.changed {
+			db.afterCommit()
+		}
 		return nil
 	}
 	if tx.durability == Relaxed {
@@ -70,6 +73,13 @@ func (tx *Tx) merge() (n *group, err error) {
 	}
 	if err := db.poisoned(); err != nil {
 		return nil, err
+	}
+	if db.memory {
+		merged = true
+		if err := tx.joinMemory(); err != nil {
+			return nil, db.poison(err)
+		}
+		return nil, nil
 	}
 	if err := db.requireLog(); err != nil {
 		return nil, err
@@ -146,8 +156,9 @@ func (db *DB) adopt() error {
 		f.died = p.tx
 	}
 	db.groups.hold(p.own)
-	err := db.free.Commit(p.tx, p.died, db.pinsLocked())
-	db.free.Reclaim(db.pinsLocked())
+	pins := db.pinsLocked()
+	err := db.free.Commit(p.tx, p.died, pins)
+	db.free.Reclaim(pins)
 	db.head = state{tx: db.current.id, root: db.current.root.header(), end: db.free.End()}
 	p.reset()
 	return db.named(err)

@@ -29,6 +29,7 @@ type DB struct {
 	opts       Options
 	pageSize   int
 	storeID    [16]byte
+	memory     bool     // no file: see OpenMemory
 	key        fileKey  // in the registry of open files
 	file       vfs.File // the data file
 	data       *page.File
@@ -101,14 +102,19 @@ func Open(path string, opts *Options) (*DB, error) {
 	if err != nil {
 		return nil, outer(err)
 	}
-	db := &DB{path: path, opts: o, left: make(chan struct{}, 1)}
-	db.groups.baton = make(chan struct{}, 1)
-	db.batch.db = db
+	db := newDB(path, o)
 	if err := db.open(abs); err != nil {
 		db.release()
 		return nil, outer(err)
 	}
 	return db, nil
+}
+
+func newDB(path string, o Options) *DB {
+	db := &DB{path: path, opts: o, left: make(chan struct{}, 1)}
+	db.groups.baton = make(chan struct{}, 1)
+	db.batch.db = db
+	return db
 }
 
 // open is Open in steps: file, lock, meta, then recovery where it is needed.
@@ -305,6 +311,12 @@ func (db *DB) finish() error {
 			return err
 		}
 	}
+	db.reclaimLocked()
+	if int(db.free.Tail()) >= db.cutThreshold() {
+		if err := db.checkpoint(); err != nil {
+			return err
+		}
+	}
 	if err := db.data.Truncate(db.newest().Pages); err != nil {
 		return err
 	}
@@ -379,6 +391,9 @@ func (db *DB) Sync() error {
 	defer db.leave()
 	if db.opts.ReadOnly {
 		return ErrDatabaseReadOnly
+	}
+	if db.memory {
+		return nil
 	}
 	if db.poisoned() == nil && db.logless() {
 		return nil

@@ -51,6 +51,9 @@ func (db *DB) readSlots() (clean bool, err error) {
 		return false, &CorruptError{File: filepath.Base(db.path), Page: 1, Offset: 24, Invariant: 5,
 			Reason: "meta slots are of different stores"}
 	}
+	if db.memory {
+		return true, nil
+	}
 	_, err = db.opts.fs.Stat(logName(db.file.Name()))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return false, err

@@ -1,8 +1,10 @@
 package folio
 
 import (
+	"runtime/debug"
 	"sync/atomic"
 
+	"github.com/foliodb/folio/btree"
 	"github.com/foliodb/folio/page"
 )
 
@@ -112,4 +114,116 @@ func (tx *Tx) Stats() TxStats {
 	s.LogBytes = len(tx.ops)
 	s.Pages = int(tx.db.pager.heap) / tx.db.pageSize
 	return s
+}
+
+// BucketStats describes a bucket and all buckets inside it, with bbolt's names where the meaning is
+// the same. Sizes are in bytes.
+type BucketStats struct {
+	BranchPageN     int // branch pages
+	BranchOverflowN int // pages of runs that hold separators
+	LeafPageN       int // leaf pages
+	LeafOverflowN   int // pages of runs that hold values and long keys
+	KeyN            int // items, nested buckets among them
+	Depth           int // levels of the deepest tree
+
+	BranchAlloc int // of branch pages
+	BranchInuse int // of these, used
+	LeafAlloc   int // of leaf pages
+	LeafInuse   int // of these, used
+
+	BucketN           int // buckets, this one included
+	InlineBucketN     int // of these, kept in their parent's leaf
+	InlineBucketInuse int // bytes of these
+}
+
+// Add adds other to s.
+func (s *BucketStats) Add(other BucketStats) {
+	s.BranchPageN += other.BranchPageN
+	s.BranchOverflowN += other.BranchOverflowN
+	s.LeafPageN += other.LeafPageN
+	s.LeafOverflowN += other.LeafOverflowN
+	s.KeyN += other.KeyN
+	s.Depth = max(s.Depth, other.Depth)
+	s.BranchAlloc += other.BranchAlloc
+	s.BranchInuse += other.BranchInuse
+	s.LeafAlloc += other.LeafAlloc
+	s.LeafInuse += other.LeafInuse
+	s.BucketN += other.BucketN
+	s.InlineBucketN += other.InlineBucketN
+	s.InlineBucketInuse += other.InlineBucketInuse
+}
+
+// Stats walks the bucket and all inside it; it reads every node page. In a write transaction nested buckets that it
+// has changed count as they were when it began.
+func (b *Bucket) Stats() BucketStats {
+	b.use("Bucket.Stats")
+	defer b.tx.catchUnmanaged(debug.SetPanicOnFault(true))
+	var s BucketStats
+	first := entry{header: b.header()}
+	if first.header.Root == 0 {
+		first.image, _, _ = b.tree.Inline(nil) // of an image, which is at hand
+	}
+	seen := make(map[page.ID]bool) // a damaged file can nest a bucket in itself
+	for waiting := []entry{first}; len(waiting) > 0; {
+		next := waiting[len(waiting)-1]
+		waiting = waiting[:len(waiting)-1]
+		s.Add(b.treeStats(next, &waiting, seen))
+	}
+	return s
+}
+
+// treeStats is Stats of one tree; the buckets in it are added to waiting.
+func (b *Bucket) treeStats(e entry, waiting *[]entry, seen map[page.ID]bool) BucketStats {
+	s := BucketStats{BucketN: 1, KeyN: clampInt(e.header.Items)}
+	if e.header.Root == 0 {
+		s.InlineBucketN, s.InlineBucketInuse = 1, len(e.image)
+	} else {
+		s.Depth = int(e.header.Level) + 1
+	}
+	db := b.tx.db
+	var pages btree.Reader = &b.tx.view
+	var w btree.Writer
+	if b.tx.writing != nil {
+		pages, w = &db.pager, &db.pager
+	} else if o := b.tx.readWriter(); o != nil {
+		pages, w = o, o
+	}
+	var t btree.Tree
+	t.Init(e.header, e.image, &b.tx.view, w)
+	t.Check(btree.Checker{
+		Found: func(e *page.CorruptError) { b.tx.spoil(e) },
+		Page: func(id page.ID, level int) bool {
+			if seen[id] {
+				return false
+			}
+			seen[id] = true
+			p, err := pages.Page(id)
+			if err == nil {
+				s.count(p, level)
+			}
+			return true
+		},
+		Run: func(r page.Ref, n int) bool {
+			s.LeafOverflowN += int(page.RunPages(uint64(n), db.pageSize))
+			return false
+		},
+		Bucket: func(name, value []byte) {
+			h, image := page.DecodeBucket(value)
+			*waiting = append(*waiting, entry{h, image})
+		},
+	})
+	return s
+}
+
+// count adds one node page.
+func (s *BucketStats) count(p []byte, level int) {
+	if level > 0 {
+		s.BranchPageN++
+		s.BranchAlloc += len(p)
+		s.BranchInuse += page.HeaderSize + page.Branch(p).Live()
+		return
+	}
+	s.LeafPageN++
+	s.LeafAlloc += len(p)
+	s.LeafInuse += page.HeaderSize + page.Leaf(p).Live()
 }

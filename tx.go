@@ -119,10 +119,7 @@ func (db *DB) prepareWrite() (*Tx, error) {
 		return nil, err
 	}
 	db.sweep()
-	g := &db.groups
-	g.mu.Lock()
-	db.free.Reclaim(db.pinsLocked())
-	g.mu.Unlock()
+	db.reclaimLocked()
 
 	tx := &Tx{db: db, id: db.head.tx + 1, writing: &writing{durability: db.opts.Durability, ops: db.opsBuffer[:0]}}
 	db.life.RLock() // cannot block for long: Close takes the writer lock first

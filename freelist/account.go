@@ -37,3 +37,10 @@ func EncodeSet(end page.ID, unused func(page.ID) bool) []byte {
 	}
 	return encode(&set)
 }
+
+// Tail returns how many pages are free at the end of the file.
+func (l *List) Tail() page.ID {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.free.tail(l.end)
+}

@@ -1,0 +1,88 @@
+package folio
+
+import (
+	"errors"
+
+	"github.com/foliodb/folio/freelist"
+	"github.com/foliodb/folio/internal/vfs"
+	"github.com/foliodb/folio/page"
+)
+
+// OpenMemory opens a store without a file: everything is gone when it is closed. It does what a store in a file
+// does; commits cost no sync, since there is nothing to lose, and Sync and Checkpoint only
+// give memory back. opts may be nil; ReadOnly and LockTimeout mean nothing here, and ReadOnly is an error. The
+// pages lie outside the Go heap: in anonymous memory on Linux, in a temporary file without a name
+// elsewhere.
+func OpenMemory(opts *Options) (*DB, error) {
+	o, err := opts.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	if o.ReadOnly {
+		return nil, errors.New("folio: Options.ReadOnly: a new store in memory has nothing to read")
+	}
+	db := newDB("", o)
+	db.memory = true
+	if err := db.openMemory(); err != nil {
+		db.release()
+		return nil, outer(err)
+	}
+	return db, nil
+}
+
+func (db *DB) openMemory() (err error) {
+	if db.file, err = vfs.Anonymous(); err != nil {
+		return err
+	}
+	if err := db.format(db.file); err != nil {
+		return err
+	}
+	return db.start()
+}
+
+// joinMemory is join without a log: the commit is acknowledged at once.
+func (tx *Tx) joinMemory() error {
+	db := tx.db
+	g := &db.groups
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	err := db.adopt()
+	db.acknowledge(db.head)
+	return err
+}
+
+// giveBack cuts the free end of the file off, which gives the memory back.
+func (db *DB) giveBack() error {
+	db.checkpointing.Lock()
+	defer db.checkpointing.Unlock()
+	if err := db.publish(); err != nil {
+		return err
+	}
+	db.reclaim()
+	set, err := db.takeTail()
+	if err != nil || set == nil {
+		return err
+	}
+	if _, err := db.free.Cut(set, db.data.Truncate); err != nil {
+		return outer(err)
+	}
+	if set.Own.N > 0 {
+		db.free.Release(set.Own) // no slot names it
+	}
+	return nil
+}
+
+// takeTail withdraws the free end of the file from the allocator. What newest commit and readers reach stays.
+func (db *DB) takeTail() (*freelist.Snapshot, error) {
+	g := &db.groups
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if db.free.End() == page.FirstID {
+		return nil, nil
+	}
+	set, err := db.free.Snapshot(db.head.tx, db.cutThreshold())
+	if err != nil {
+		return nil, outer(err)
+	}
+	return set, nil
+}
