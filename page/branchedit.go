@@ -202,11 +202,9 @@ func MergeSize(left, right Branch, sep Sep) int {
 func (b Branch) CompactInto(dst []byte) {
 	d := InitBranch(dst, IDOf(b), BornOf(b), LevelOf(b))
 	p := plan{{src: b, to: CountOf(b)}}
-	pre, size := p.measure(len(b))
-	if size > Capacity(len(b)) {
-		pre = prefixOf(b) // a longer prefix can cost a few bytes
+	if !p.rebuild(d) {
+		panic("page: branch does not fit a page of its size")
 	}
-	p.build(d, pre)
 	d[offTrend] = b[offTrend]
 }
 

@@ -55,8 +55,9 @@ func (p *plan) sep(k int, buf []byte) Sep {
 	panic("page: no such separator")
 }
 
-// measure returns the length of the longest prefix that the planned branch can have, and the bytes that its entries
-// then take.
+// measure returns the length of the longest prefix that is of use in the planned branch, and the bytes that its entries
+// then take. Where they do not fit a page, a shorter prefix is tried: up to four bytes of it can cost more than they save,
+// as suffixes of four bytes take no room. So what has been in a page always fits one again.
 func (p *plan) measure(pageSize int) (pre, size int) {
 	n := p.count()
 	if n > 1 {
@@ -64,38 +65,49 @@ func (p *plan) measure(pageSize int) (pre, size int) {
 		pre = commonLen(p.sep(1, sc.a[:0]).Key, p.sep(n-1, sc.b[:0]).Key)
 		sc.giveBack()
 	}
-	if pre > longPrefix && p.hasLong(pageSize) {
-		pre = longPrefix
+	switch long := p.long(pageSize); {
+	case long == n-1: // none of them is stripped
+		pre = 0
+	case long > 0:
+		pre = min(pre, longPrefix)
 	}
-	return pre, p.size(pageSize, pre)
+	size = p.size(pageSize, pre)
+	for shorter := pre - 1; size > Capacity(pageSize) && shorter >= max(0, pre-4); shorter-- {
+		if s := p.size(pageSize, shorter); s <= Capacity(pageSize) {
+			return shorter, s
+		}
+	}
+	return pre, size
 }
 
-func (p *plan) hasLong(pageSize int) bool {
-	for i, first := 0, 1; i < len(p); i++ {
-		for k := first; k < p[i].count(); k++ {
-			if _, long := p[i].size(k, pageSize); long {
-				return true
-			}
+// each calls f with the length of every separator that will be in the branch, and whether it is a long one.
+func (p *plan) each(pageSize int, f func(n int, long bool)) {
+	first := 1 // of entry 0 there is none
+	for i := range p {
+		n := p[i].count()
+		for k := first; k < n; k++ {
+			f(p[i].size(k, pageSize))
 		}
-		if p[i].count() > 0 {
+		if n > 0 {
 			first = 0
 		}
 	}
-	return false
+}
+
+// long returns how many separators are long ones.
+func (p *plan) long(pageSize int) (long int) {
+	p.each(pageSize, func(_ int, is bool) {
+		if is {
+			long++
+		}
+	})
+	return long
 }
 
 // size returns the bytes that the entries take beside a prefix of pre bytes.
 func (p *plan) size(pageSize, pre int) int {
 	total := pre + branchSize*p.count()
-	for i, first := 0, 1; i < len(p); i++ {
-		for k := first; k < p[i].count(); k++ {
-			n, long := p[i].size(k, pageSize)
-			total += sepHeap(n, long, pre)
-		}
-		if p[i].count() > 0 {
-			first = 0
-		}
-	}
+	p.each(pageSize, func(n int, long bool) { total += sepHeap(n, long, pre) })
 	return total
 }
 

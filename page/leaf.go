@@ -274,12 +274,14 @@ func (l Leaf) Search(key []byte) (i int, found bool) {
 	rest := key[min(pre, len(key)):]
 	h := headOf(rest)
 	i = countBelow(l.heads(), h)
-	// Any entry has the prefix; this one will be looked at anyway, by us or by the caller.
-	if near := l.Key(min(i, n-1)); len(rest)+pre != len(key) || string(key[:pre]) != string(near[:pre]) {
-		if bytes.Compare(key, near[:pre]) < 0 {
-			return 0, false
+	if pre > 0 { // which any entry has; this one will be looked at anyway, by us or by the caller
+		have := l.Key(min(i, n-1))[:pre]
+		if len(key) < pre || string(key[:pre]) != string(have) {
+			if bytes.Compare(key, have) < 0 {
+				return 0, false
+			}
+			return n, false
 		}
-		return n, false
 	}
 	if i == n || l.head(i) != h {
 		return i, false
