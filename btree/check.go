@@ -1,0 +1,226 @@
+package btree
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/foliodb/folio/page"
+)
+
+// Checker is told what Check meets. Found must be set; the rest may be nil.
+type Checker struct {
+	// Found is told of everything that is wrong. Check goes on behind it.
+	Found func(*page.CorruptError)
+
+	// Page is told of every page, before it is read, and of the level it should have. It returns false for one that is not
+	// to be looked at, because it was met before or cannot exist. Without it a page that is named over and over is read
+	// over and over.
+	Page func(id page.ID, level int) bool
+
+	// Run is told of every run and its length in bytes, before it is read; false: it is not to be read.
+	Run func(r page.Ref, n int) bool
+
+	// Bucket is told of every nested bucket: its name and its entry's value. The slices are those of the page.
+	Bucket func(name, value []byte)
+}
+
+// Check verifies everything that one tree can show of invariants 2 and 3: that every page can be read and is where its
+// level, its birth and its keys belong, that the numbers of items add up, that the refs bits promise no leaf to be free of
+// runs that is not, that every run has its checksum. Nested buckets are named, not entered.
+func (t *Tree) Check(c Checker) {
+	ch := &check{t: t, Checker: c}
+	if ch.Page == nil {
+		ch.Page = func(page.ID, int) bool { return true }
+	}
+	if ch.Run == nil {
+		ch.Run = func(page.Ref, int) bool { return true }
+	}
+	if ch.Bucket == nil {
+		ch.Bucket = func(name, value []byte) {}
+	}
+	if t.root == 0 {
+		if t.image != nil {
+			ch.leaf(t.image, bounds{})
+		}
+		return
+	}
+	if int(t.level) >= page.MaxLevel {
+		ch.found(t.root, 13, 2, "tree of %d levels", int(t.level)+1)
+		return
+	}
+	n, _, ok := ch.visit(t.root, int(t.level), math.MaxUint64, bounds{}, true)
+	if ok && n != t.items {
+		ch.found(t.root, -1, 3, "%d items in the tree, its bucket says %d", n, t.items)
+	}
+}
+
+// check is one run of Check.
+type check struct {
+	Checker
+	t *Tree
+}
+
+func (c *check) found(id page.ID, offset, invariant int, format string, args ...any) {
+	c.Found(&page.CorruptError{Page: id, Offset: offset, Invariant: invariant, Reason: fmt.Sprintf(format, args...)})
+}
+
+// failed reports an error met on page id.
+func (c *check) failed(id page.ID, err error) {
+	var ce *page.CorruptError
+	if !errors.As(err, &ce) {
+		ce = &page.CorruptError{Page: id, Offset: -1, Invariant: 2, Reason: "cannot be read", Err: err}
+	}
+	c.Found(ce)
+}
+
+// visit checks a page and all below it. It returns the number of items and whether there are refs; ok is false if that is
+// not known.
+func (c *check) visit(id page.ID, level int, born page.TxID, in bounds, root bool) (items uint64, refs, ok bool) {
+	if !c.Page(id, level) {
+		return 0, false, false
+	}
+	p, err := c.t.page(id)
+	if err != nil {
+		c.failed(id, err)
+		return 0, false, false
+	}
+	if page.BornOf(p) > born {
+		c.failed(id, misplaced(p, id, page.LevelOf(p), born))
+	}
+	if page.LevelOf(p) != level {
+		c.failed(id, misplaced(p, id, level, born))
+		return 0, false, false
+	}
+	refs = page.FlagsOf(p)&page.FlagRefs != 0
+	if level > 0 {
+		c.branch(p, in)
+		items, ok = c.children(p, level, in)
+		return items, refs, ok
+	}
+	l := page.Leaf(p)
+	if l.Count() == 0 && !root {
+		c.found(id, 24, 2, "empty leaf below a branch")
+	}
+	c.leaf(l, in)
+	return uint64(l.Count()), refs, true
+}
+
+// leaf checks keys, runs and buckets of a leaf.
+func (c *check) leaf(l page.Leaf, in bounds) {
+	id := page.IDOf(l)
+	var last []byte
+	for i := range l.Count() {
+		key, err := c.t.key(l, i)
+		if err != nil {
+			c.failed(id, err)
+			continue
+		}
+		if last != nil && bytes.Compare(last, key) >= 0 {
+			c.found(id, -1, 3, "key %d is not above the one before", i)
+		}
+		last = key
+		c.inside(id, key, i, in, false)
+		if l.Form(i) != page.Inline && !c.run(l, i) {
+			continue
+		}
+		if l.IsBucket(i) {
+			_, value, _, err := c.t.item(l, i, false)
+			if err != nil {
+				c.failed(id, err)
+				continue
+			}
+			c.Bucket(key, value)
+		}
+	}
+}
+
+// run checks the run of entry i.
+func (c *check) run(l page.Leaf, i int) bool {
+	id := page.IDOf(l)
+	n, err := runLen(l, i)
+	if err == nil {
+		c.born(id, page.BornOf(l), l.Ref(i))
+		if !c.Run(l.Ref(i), n) {
+			return false
+		}
+		_, err = c.t.run(l, i)
+	}
+	if err != nil {
+		c.failed(id, err)
+	}
+	if page.FlagsOf(l)&page.FlagRefs == 0 {
+		c.found(id, 14, 3, "entry %d has a run, but the page says there is none", i)
+	}
+	return err == nil
+}
+
+// born checks that a run is not younger than the page that refers to it.
+func (c *check) born(id page.ID, born page.TxID, r page.Ref) {
+	if r.Born > born {
+		c.found(id, -1, 2, "run at page %d born in %d, after %d", r.ID, r.Born, born)
+	}
+}
+
+// inside checks that key i of a page lies in its bounds. A separator at the lower bound itself would leave its child no keys.
+func (c *check) inside(id page.ID, key []byte, i int, in bounds, separator bool) {
+	if in.lo != nil {
+		if cmp := bytes.Compare(key, in.lo); cmp < 0 || cmp == 0 && separator {
+			c.found(id, -1, 3, "key %d is below the parent's separator", i)
+		}
+	}
+	if in.hi != nil && bytes.Compare(key, in.hi) >= 0 {
+		c.found(id, -1, 3, "key %d is not below the parent's next separator", i)
+	}
+}
+
+// branch checks the separators of a branch, and their runs.
+func (c *check) branch(b page.Branch, in bounds) {
+	id := page.IDOf(b)
+	var last []byte
+	for i := 1; i < b.Count(); i++ {
+		if b.IsLong(i) {
+			c.born(id, page.BornOf(b), b.SepRef(i))
+			if !c.Run(b.SepRef(i), b.SepLen(i)) {
+				continue
+			}
+		}
+		key, err := c.t.separator(b, i, nil)
+		if err != nil {
+			c.failed(id, err)
+			continue
+		}
+		if last != nil && bytes.Compare(last, key) >= 0 {
+			c.found(id, -1, 3, "separator %d is not above the one before", i)
+		}
+		last = key
+		c.inside(id, key, i, in, true)
+	}
+}
+
+// children checks the pages below a branch, and what it says of them.
+func (c *check) children(b page.Branch, level int, in bounds) (items uint64, ok bool) {
+	id, ok := page.IDOf(b), true
+	cut := cutter{t: c.t}
+	for i := range b.Count() {
+		// An error here was met, and reported, with the separators.
+		sub, err := cut.between(b, i, in)
+		if err != nil {
+			sub = bounds{}
+		}
+		n, refs, known := c.visit(b.Child(i), level-1, page.BornOf(b), sub, false)
+		if !known {
+			ok = false
+			continue
+		}
+		items += n
+		if n != b.Items(i) {
+			c.found(id, -1, 3, "%d items below child %d, not %d", n, i, b.Items(i))
+		}
+		if refs && !b.Refs(i) {
+			c.found(id, -1, 3, "child %d has refs, but is said to have none", i)
+		}
+	}
+	return items, ok
+}

@@ -1,0 +1,324 @@
+package btree
+
+import (
+	"bytes"
+	"math"
+
+	"github.com/foliodb/folio/page"
+)
+
+// Cursor moves through a tree in key order. Its place is a key, not a position: after any change of the tree Next gives
+// the smallest key above the place, and Prev the largest below, whether or not the place's own item is still there.
+//
+// A cursor that was never placed gives nothing, and one that has come to an end stays on the last item it gave. Every
+// method returns a nil key where there is no item. Keys and values are valid and unchanged until the transaction ends.
+//
+// After an error Next and Prev return that error until First, Last or Seek places the cursor anew.
+type Cursor struct {
+	t    *Tree
+	leaf page.Leaf // where the place is, as long as gen is the tree's; nil: known by its key only
+	key  []byte    // the place; nil: nowhere
+	i    int       // the place in leaf
+	n    int       // entries of leaf if all of them are plain (neither run nor bucket), else 0
+	gen  uint64
+	err  error
+	path [page.MaxLevel]frame // the branches above leaf, each at its level
+}
+
+// frame is a branch above the cursor's leaf.
+type frame struct {
+	id page.ID
+	i  int32 // the child that was taken
+}
+
+// Init readies c for a tree, placed nowhere.
+func (c *Cursor) Init(t *Tree) { *c = Cursor{t: t, gen: t.gen} }
+
+// Key returns the key of the place; nil: the cursor was not placed.
+func (c *Cursor) Key() []byte { return c.key }
+
+// Next goes to the smallest key above the place.
+func (c *Cursor) Next() (key, value []byte, bucket bool, err error) {
+	if i := c.i + 1; i < c.n && c.gen == c.t.gen {
+		key, value, _, _ = c.leaf.Item(i)
+		c.i, c.key = i, key
+		return key, value, false, nil
+	}
+	return c.move(+1)
+}
+
+// Prev goes to the largest key below the place.
+func (c *Cursor) Prev() (key, value []byte, bucket bool, err error) {
+	if i := c.i - 1; i >= 0 && c.n > 0 && c.gen == c.t.gen {
+		key, value, _, _ = c.leaf.Item(i)
+		c.i, c.key = i, key
+		return key, value, false, nil
+	}
+	return c.move(-1)
+}
+
+// Step is Next where that needs no other page than the cursor's leaf; elsewhere it returns a nil key and does nothing.
+// It spares a caller the guard that touching a page for the first time needs.
+func (c *Cursor) Step() (key, value []byte) {
+	if i := c.i + 1; i < c.n && c.gen == c.t.gen {
+		key, value, _, _ = c.leaf.Item(i)
+		c.i, c.key = i, key
+	}
+	return key, value
+}
+
+// StepBack is Prev as Step is Next.
+func (c *Cursor) StepBack() (key, value []byte) {
+	if i := c.i - 1; i >= 0 && c.n > 0 && c.gen == c.t.gen {
+		key, value, _, _ = c.leaf.Item(i)
+		c.i, c.key = i, key
+	}
+	return key, value
+}
+
+// First goes to the smallest key. In an empty tree the cursor is then placed nowhere.
+func (c *Cursor) First() (key, value []byte, bucket bool, err error) { return c.outermost(+1) }
+
+// Last goes to the largest key. In an empty tree the cursor is then placed nowhere.
+func (c *Cursor) Last() (key, value []byte, bucket bool, err error) { return c.outermost(-1) }
+
+// Seek goes to the smallest key that is not below key. If there is none, it returns a nil key, and the place is key: Prev
+// gives the last item then.
+func (c *Cursor) Seek(key []byte) (k, value []byte, bucket bool, err error) {
+	c.err = nil
+	i, _, err := c.descend(key)
+	if err != nil {
+		return c.fail(err)
+	}
+	ok, err := c.reach(i)
+	if err != nil {
+		return c.fail(err)
+	}
+	if !ok {
+		c.placeAt(append(make([]byte, 0, max(len(key), 1)), key...))
+		return nil, nil, false, nil
+	}
+	k, value, bucket, err = c.take()
+	if err == nil && bytes.Compare(k, key) < 0 {
+		err = c.disorder()
+	}
+	if err != nil {
+		return c.fail(err)
+	}
+	return k, value, bucket, nil
+}
+
+// outermost goes to the first or the last item.
+func (c *Cursor) outermost(dir int) (key, value []byte, bucket bool, err error) {
+	c.err = nil
+	c.placeAt(nil)
+	t := c.t
+	if t.root == 0 {
+		if t.image == nil {
+			return nil, nil, false, nil
+		}
+		c.enter(t.image)
+	} else {
+		p, err := t.load(t.root, int(t.level), math.MaxUint64)
+		if err != nil {
+			return c.fail(err)
+		}
+		if err := c.down(p, t.root, int(t.level), dir); err != nil {
+			return c.fail(err)
+		}
+	}
+	n := c.leaf.Count()
+	if n == 0 {
+		c.placeAt(nil)
+		return nil, nil, false, nil
+	}
+	if c.i = 0; dir < 0 {
+		c.i = n - 1
+	}
+	if key, value, bucket, err = c.take(); err != nil {
+		return c.fail(err)
+	}
+	return key, value, bucket, nil
+}
+
+// move is Next and Prev where the next item is not simply the leaf's next.
+func (c *Cursor) move(dir int) (key, value []byte, bucket bool, err error) {
+	if c.err != nil || c.key == nil {
+		return nil, nil, false, c.err
+	}
+	was := c.key
+	known := c.leaf != nil && c.gen == c.t.gen
+	i := c.i + dir
+	if !known {
+		j, found, err := c.descend(was)
+		if err != nil {
+			return c.fail(err)
+		}
+		if i = j; dir < 0 {
+			i--
+		} else if found {
+			i++
+		}
+	}
+	ok, err := c.reach(i)
+	if err != nil {
+		return c.fail(err)
+	}
+	if !ok {
+		if !known {
+			c.placeAt(was)
+		}
+		return nil, nil, false, nil
+	}
+	key, value, bucket, err = c.take()
+	if err == nil && bytes.Compare(key, was)*dir <= 0 {
+		err = c.disorder()
+	}
+	if err != nil {
+		return c.fail(err)
+	}
+	return key, value, bucket, nil
+}
+
+// reach makes i, which may lie one before or behind the leaf's entries, the cursor's position, in the neighbouring leaf
+// if need be. It reports false, the position unchanged, if the tree ends there.
+func (c *Cursor) reach(i int) (bool, error) {
+	if c.leaf == nil {
+		return false, nil
+	}
+	if i >= 0 && i < c.leaf.Count() {
+		c.i = i
+		return true, nil
+	}
+	dir := +1
+	if i < 0 {
+		dir = -1
+	}
+	ok, err := c.turn(dir)
+	if !ok || err != nil {
+		return false, err
+	}
+	if c.i = 0; dir < 0 {
+		c.i = c.leaf.Count() - 1
+	}
+	return true, nil
+}
+
+// take returns the item at the cursor's position, and makes its key the place.
+func (c *Cursor) take() (key, value []byte, bucket bool, err error) {
+	key, value, bucket, err = c.t.item(c.leaf, c.i, true)
+	c.key = key
+	return key, value, bucket, err
+}
+
+// descend goes to the leaf in which key belongs, and returns where in it.
+func (c *Cursor) descend(key []byte) (i int, found bool, err error) {
+	t := c.t
+	if t.root == 0 {
+		c.enter(t.image)
+		if t.image == nil {
+			return 0, false, nil
+		}
+		return t.searchLeaf(t.image, key)
+	}
+	id, born := t.root, page.TxID(math.MaxUint64)
+	for level := int(t.level); ; level-- {
+		p, err := t.load(id, level, born)
+		if err != nil {
+			return 0, false, err
+		}
+		if level == 0 {
+			c.enter(p)
+			return t.searchLeaf(c.leaf, key)
+		}
+		b := page.Branch(p)
+		i, err := t.searchBranch(b, key)
+		if err != nil {
+			return 0, false, err
+		}
+		c.path[level] = frame{id, int32(i)}
+		id, born = b.Child(i), page.BornOf(p)
+	}
+}
+
+// turn goes to the next leaf or to the one before, and reports false if there is none.
+func (c *Cursor) turn(dir int) (bool, error) {
+	t := c.t
+	if t.root == 0 {
+		return false, nil
+	}
+	for level := 1; level <= int(t.level); level++ {
+		f := &c.path[level]
+		p, err := t.load(f.id, level, math.MaxUint64)
+		if err != nil {
+			return false, err
+		}
+		b := page.Branch(p)
+		i := int(f.i) + dir
+		if i < 0 || i >= b.Count() {
+			continue
+		}
+		f.i = int32(i)
+		id := b.Child(i)
+		if p, err = t.load(id, level-1, page.BornOf(p)); err != nil {
+			return false, err
+		}
+		if err := c.down(p, id, level-1, dir); err != nil {
+			return false, err
+		}
+		if c.leaf.Count() == 0 {
+			return false, corrupt(page.IDOf(c.leaf), 24, 2, "empty leaf below a branch")
+		}
+		return true, nil
+	}
+	return false, nil
+}
+
+// down goes from page p to the outermost leaf below it, on the side from which dir leads away.
+func (c *Cursor) down(p []byte, id page.ID, level, dir int) error {
+	for ; level > 0; level-- {
+		b := page.Branch(p)
+		i := 0
+		if dir < 0 {
+			i = b.Count() - 1
+		}
+		c.path[level] = frame{id, int32(i)}
+		id = b.Child(i)
+		var err error
+		if p, err = c.t.load(id, level-1, page.BornOf(p)); err != nil {
+			return err
+		}
+	}
+	c.enter(p)
+	return nil
+}
+
+// enter makes l the cursor's leaf.
+func (c *Cursor) enter(l page.Leaf) {
+	c.leaf, c.gen, c.n = l, c.t.gen, 0
+	if l == nil {
+		return
+	}
+	if page.FlagsOf(l)&(page.FlagRefs|page.FlagLong) == 0 {
+		c.n = l.Count()
+	}
+	if c.t.w != nil && c.t.root != 0 {
+		c.t.w.Expose(page.IDOf(l))
+	}
+}
+
+// placeAt makes key the place, without a position in a leaf.
+func (c *Cursor) placeAt(key []byte) { c.leaf, c.n, c.key = nil, 0, key }
+
+// fail makes err what Next and Prev return from now on.
+func (c *Cursor) fail(err error) ([]byte, []byte, bool, error) {
+	c.err = err
+	c.leaf, c.n = nil, 0
+	return nil, nil, false, err
+}
+
+// disorder is the error for a leaf whose keys are not where the cursor's way leads. Without it, a file in which a
+// leaf comes up again and again would keep a cursor moving for ever.
+func (c *Cursor) disorder() error {
+	return corrupt(page.IDOf(c.leaf), -1, 3, "keys are not in order from leaf to leaf")
+}

@@ -1,0 +1,347 @@
+package btree
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/foliodb/folio/page"
+)
+
+// memory is a Writer that holds to its contract as strictly as it can: buffers are poisoned at the first moment that
+// the contract allows, pages of earlier transactions must not be written to, every page and run is freed at most once, and
+// between operations pages are spilled, so that they come back under other numbers.
+type memory struct {
+	ps    int
+	tx    page.TxID
+	next  page.ID
+	pages map[page.ID]*memPage
+	runs  map[page.ID]*memRun
+	spare []page.ID // ids that may be used again
+
+	own     []page.ID // of this transaction, in the order in which they were made
+	dead    []page.ID // superseded in this transaction; they go at its end
+	retired [][]byte  // to be poisoned when the operation ends
+	old     []byte    // of the last Renew, to be poisoned at the next call
+	used    map[page.ID]bool
+
+	rnd    *rand.Rand // decides about spilling; nil: never
+	strict bool       // complain about what only a damaged tree does
+	allocs []page.ID  // since the last report
+	frees  []page.ID
+	fails  []string
+}
+
+type memPage struct {
+	buf     []byte
+	born    page.TxID
+	own     bool   // of this transaction, and on the heap
+	sum     uint64 // of buf, where it must not change
+	exposed bool
+	dead    bool
+}
+
+type memRun struct {
+	data []byte
+	born page.TxID
+	sum  uint64
+	dead bool
+}
+
+func newMemory(pageSize int) *memory {
+	return &memory{
+		ps: pageSize, tx: 1, next: page.FirstID, strict: true,
+		pages: map[page.ID]*memPage{}, runs: map[page.ID]*memRun{}, used: map[page.ID]bool{},
+	}
+}
+
+func (m *memory) failf(format string, args ...any) {
+	m.fails = append(m.fails, fmt.Sprintf(format, args...))
+}
+
+// complain is failf for what a damaged tree may bring about.
+func (m *memory) complain(format string, args ...any) {
+	if m.strict {
+		m.failf(format, args...)
+	}
+}
+
+func poison(b []byte) {
+	for i := range b {
+		b[i] = 0xAA
+	}
+}
+
+// enter begins every call: what Renew gave last is no longer valid.
+func (m *memory) enter() {
+	if m.old != nil {
+		poison(m.old)
+		m.old = nil
+	}
+}
+
+func (m *memory) newID() page.ID {
+	if n := len(m.spare); n > 0 {
+		id := m.spare[n-1]
+		m.spare = m.spare[:n-1]
+		return id
+	}
+	m.next++
+	return m.next - 1
+}
+
+func (m *memory) Page(id page.ID) ([]byte, error) {
+	m.enter()
+	p := m.pages[id]
+	if p == nil || p.dead && m.strict {
+		m.complain("page %d read, which is none", id)
+		return nil, &page.CorruptError{Page: id, Offset: -1, Reason: "no such page"}
+	}
+	m.used[id] = true
+	return p.buf[:m.ps:m.ps], nil
+}
+
+func (m *memory) Run(r page.Ref, n int) ([]byte, error) {
+	m.enter()
+	run := m.runs[r.ID]
+	if run == nil || run.dead && m.strict || len(run.data) != n || run.sum != r.Sum {
+		m.complain("run %v of %d bytes read, which is none", r, n)
+		return nil, &page.CorruptError{Page: r.ID, Offset: -1, Reason: "no such run"}
+	}
+	return run.data[:n:n], nil
+}
+
+func (m *memory) TxID() page.TxID { return m.tx }
+
+func (m *memory) Touch(id page.ID) (page.ID, []byte, error) {
+	m.enter()
+	p := m.pages[id]
+	if p == nil || p.dead && m.strict {
+		m.complain("page %d touched, which is none", id)
+		return 0, nil, &page.CorruptError{Page: id, Offset: -1, Reason: "no such page"}
+	}
+	if p.own {
+		return id, p.buf, nil
+	}
+	to, buf := m.newID(), make([]byte, m.ps)
+	copy(buf, p.buf)
+	page.SetID(buf, to)
+	page.SetBorn(buf, m.tx)
+	m.pages[to] = &memPage{buf: buf, born: m.tx, own: true}
+	m.own = append(m.own, to)
+	m.allocs = append(m.allocs, to)
+	m.release(id)
+	return to, buf, nil
+}
+
+func (m *memory) Alloc() (page.ID, []byte, error) {
+	m.enter()
+	id, buf := m.newID(), make([]byte, m.ps)
+	m.pages[id] = &memPage{buf: buf, born: m.tx, own: true}
+	m.own = append(m.own, id)
+	m.allocs = append(m.allocs, id)
+	return id, buf, nil
+}
+
+func (m *memory) Renew(id page.ID) (old, fresh []byte, err error) {
+	m.enter()
+	p := m.pages[id]
+	if p == nil || !p.own {
+		m.failf("page %d renewed, which is not own", id)
+		return nil, nil, fmt.Errorf("page %d is not own", id)
+	}
+	old, fresh = p.buf, make([]byte, m.ps)
+	if !p.exposed {
+		m.old = old
+	}
+	p.buf, p.exposed = fresh, false
+	return old, fresh, nil
+}
+
+func (m *memory) Free(id page.ID, born page.TxID) {
+	m.enter()
+	p := m.pages[id]
+	if p == nil || p.dead {
+		m.complain("page %d freed, which is none", id)
+		return
+	}
+	if born != 0 && born != p.born {
+		m.failf("page %d freed as born in %d, not %d", id, born, p.born)
+	}
+	m.release(id)
+}
+
+// release ends the life of a page: at the end of the operation where it is the transaction's own, else with it.
+func (m *memory) release(id page.ID) {
+	p := m.pages[id]
+	if p.dead {
+		return
+	}
+	p.dead = true
+	m.frees = append(m.frees, id)
+	m.dead = append(m.dead, id)
+	if p.own && !p.exposed {
+		m.retired = append(m.retired, p.buf)
+	}
+}
+
+func (m *memory) PutRun(parts ...[]byte) (page.Ref, error) {
+	m.enter()
+	data := bytes.Join(parts, nil)
+	id := m.next // runs get numbers of their own, past all others
+	m.next += page.ID(page.RunPages(uint64(len(data)), m.ps))
+	m.runs[id] = &memRun{data: data, born: m.tx, sum: page.Sum(data)}
+	m.allocs = append(m.allocs, id)
+	return page.Ref{ID: id, Born: m.tx, Sum: page.Sum(data)}, nil
+}
+
+func (m *memory) FreeRun(r page.Ref, n int) {
+	m.enter()
+	run := m.runs[r.ID]
+	if run == nil || run.dead || len(run.data) != n || run.born != r.Born {
+		m.complain("run %v of %d bytes freed, which is none", r, n)
+		return
+	}
+	run.dead = true
+	m.frees = append(m.frees, r.ID)
+}
+
+func (m *memory) Expose(id page.ID) {
+	m.enter()
+	if p := m.pages[id]; p != nil {
+		p.exposed = true
+	} else if m.runs[id] == nil {
+		m.complain("page %d exposed, which is none", id)
+	}
+}
+
+// endOperation is what a pager does between two operations, and where the checks of the first are done.
+func (m *memory) endOperation() {
+	m.enter()
+	for _, b := range m.retired {
+		poison(b)
+	}
+	m.retired = m.retired[:0]
+	for id := range m.used {
+		if p := m.pages[id]; p != nil && !p.own && page.Sum(p.buf) != p.sum {
+			m.failf("page %d was written to, and is not own", id)
+		}
+	}
+	clear(m.used)
+	m.own = slices.DeleteFunc(m.own, func(id page.ID) bool {
+		p := m.pages[id]
+		if p.dead {
+			return true
+		}
+		if m.strict {
+			copied := bytes.Clone(p.buf)
+			page.Seal(copied)
+			if err := page.Validate(copied, id); err != nil {
+				m.failf("%v", err)
+			}
+		}
+		if m.rnd == nil || m.rnd.IntN(16) > 0 {
+			return false
+		}
+		m.spill(p)
+		return true
+	})
+}
+
+// spill makes an own page one that is no longer on the heap.
+func (m *memory) spill(p *memPage) {
+	copied := bytes.Clone(p.buf)
+	if !p.exposed {
+		poison(p.buf)
+	}
+	p.buf, p.own, p.exposed, p.sum = copied, false, false, page.Sum(copied)
+}
+
+// commit ends the transaction. What it superseded is gone, and what it made is no longer its own.
+func (m *memory) commit() {
+	m.endOperation()
+	for _, id := range m.dead {
+		delete(m.pages, id)
+		m.spare = append(m.spare, id)
+	}
+	for id, r := range m.runs {
+		if r.dead {
+			delete(m.runs, id)
+		}
+	}
+	m.own, m.dead = m.own[:0], m.dead[:0]
+	for _, p := range m.pages {
+		if p.own {
+			page.Seal(p.buf)
+			m.spill(p)
+		} else if page.Sum(p.buf) != p.sum {
+			m.failf("page %d was written to, and is not own", page.IDOf(p.buf))
+		}
+	}
+	m.tx++
+	m.allocs, m.frees = m.allocs[:0], m.frees[:0]
+}
+
+// report fails the test with what has been complained of.
+func (m *memory) report(tb testing.TB) {
+	tb.Helper()
+	for _, f := range m.fails {
+		tb.Error(f)
+	}
+	if len(m.fails) > 0 {
+		tb.FailNow()
+	}
+}
+
+// verify checks the tree, and that every page and run is in it exactly once, or freed.
+func (m *memory) verify(tb testing.TB, t *Tree) {
+	tb.Helper()
+	for _, err := range m.findings(t) {
+		tb.Error(err)
+	}
+	m.report(tb)
+	if tb.Failed() {
+		tb.FailNow()
+	}
+}
+
+// findings returns what verify fails with.
+func (m *memory) findings(t *Tree) (all []error) {
+	pages, runs := map[page.ID]bool{}, map[page.ID]bool{}
+	t.Check(Checker{
+		Found: func(e *page.CorruptError) { all = append(all, e) },
+		Page: func(id page.ID, level int) bool {
+			if pages[id] {
+				all = append(all, fmt.Errorf("page %d is in the tree twice", id))
+			}
+			pages[id] = true
+			return true
+		},
+		Run: func(r page.Ref, n int) bool {
+			if runs[r.ID] {
+				all = append(all, fmt.Errorf("run %d is in the tree twice", r.ID))
+			}
+			runs[r.ID] = true
+			return true
+		},
+	})
+	for id, p := range m.pages {
+		if !p.dead && !pages[id] {
+			all = append(all, fmt.Errorf("page %d is lost", id))
+		}
+		if p.dead && pages[id] {
+			all = append(all, fmt.Errorf("page %d is freed, and in the tree", id))
+		}
+	}
+	for id, r := range m.runs {
+		if !r.dead && !runs[id] {
+			all = append(all, fmt.Errorf("run %d is lost", id))
+		}
+		if r.dead && runs[id] {
+			all = append(all, fmt.Errorf("run %d is freed, and in the tree", id))
+		}
+	}
+	return all
+}

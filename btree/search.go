@@ -1,0 +1,138 @@
+package btree
+
+import (
+	"bytes"
+	"math"
+
+	"github.com/foliodb/folio/page"
+)
+
+// searchLeaf returns the index of the first entry that is not below key, and whether it is key's.
+func (t *Tree) searchLeaf(l page.Leaf, key []byte) (i int, found bool, err error) {
+	if page.FlagsOf(l)&page.FlagLong == 0 {
+		i, found = l.Search(key)
+		return i, found, nil
+	}
+	return t.searchLongLeaf(l, key)
+}
+
+// searchLongLeaf is searchLeaf for a leaf with long keys. The stub decides where it can, the run where it cannot.
+func (t *Tree) searchLongLeaf(l page.Leaf, key []byte) (int, bool, error) {
+	return l.SearchLong(key, func(i int) (int, error) {
+		whole, err := t.longKey(l, i)
+		return bytes.Compare(whole, key), err
+	})
+}
+
+// searchBranch returns the index of the child in which key belongs.
+func (t *Tree) searchBranch(b page.Branch, key []byte) (int, error) {
+	if page.FlagsOf(b)&page.FlagLong == 0 {
+		return b.Search(key), nil
+	}
+	return t.searchLongBranch(b, key)
+}
+
+func (t *Tree) searchLongBranch(b page.Branch, key []byte) (int, error) {
+	return b.SearchLong(key, func(i int) (int, error) {
+		whole, err := t.longSeparator(b, i)
+		return bytes.Compare(whole, key), err
+	})
+}
+
+// key returns the whole key of entry i.
+func (t *Tree) key(l page.Leaf, i int) ([]byte, error) {
+	if l.Form(i) == page.LongKey {
+		return t.longKey(l, i)
+	}
+	return l.Key(i), nil
+}
+
+// longKey reads the key of entry i, a long one, from its run.
+func (t *Tree) longKey(l page.Leaf, i int) ([]byte, error) {
+	run, err := t.readRun(page.IDOf(l), l.Ref(i), l.RunLen(i))
+	if err != nil {
+		return nil, err
+	}
+	n := l.KeyLen(i)
+	if !bytes.HasPrefix(run, l.Key(i)) {
+		return nil, corrupt(l.Ref(i).ID, 0, 3, "run does not begin as its key in page %d does", page.IDOf(l))
+	}
+	return run[:n:n], nil
+}
+
+// run returns the value of entry i, which is not Inline.
+func (t *Tree) run(l page.Leaf, i int) ([]byte, error) {
+	run, err := t.readRun(page.IDOf(l), l.Ref(i), l.RunLen(i))
+	if err != nil || l.Form(i) == page.RunValue {
+		return run, err
+	}
+	value := run[l.KeyLen(i):]
+	if l.IsBucket(i) {
+		if err := page.ValidateBucket(value, len(l)); err != nil {
+			return nil, &page.CorruptError{Page: l.Ref(i).ID, Offset: -1, Invariant: 2, Reason: "value of a bucket", Err: err}
+		}
+	}
+	return value, nil
+}
+
+// separator returns the whole separator i, which is appended to buf if it is not a long one.
+func (t *Tree) separator(b page.Branch, i int, buf []byte) ([]byte, error) {
+	if b.IsLong(i) {
+		return t.longSeparator(b, i)
+	}
+	return b.Separator(i, buf), nil
+}
+
+// longSeparator reads separator i, a long one, from its run.
+func (t *Tree) longSeparator(b page.Branch, i int) ([]byte, error) {
+	ref := b.SepRef(i)
+	run, err := t.readRun(page.IDOf(b), ref, uint64(b.SepLen(i)))
+	if err != nil {
+		return nil, err
+	}
+	var stub [page.StubSize]byte
+	if !bytes.HasPrefix(run, b.Separator(i, stub[:0])) {
+		return nil, corrupt(ref.ID, 0, 3, "run does not begin as its separator in page %d does", page.IDOf(b))
+	}
+	return run, nil
+}
+
+// readRun reads a run that page id refers to.
+func (t *Tree) readRun(id page.ID, r page.Ref, n uint64) ([]byte, error) {
+	if n > math.MaxInt {
+		return nil, tooLarge(id, n)
+	}
+	if t.w != nil {
+		return t.w.Run(r, int(n))
+	}
+	return t.v.Run(r, int(n))
+}
+
+// runLen returns the length in bytes of the run of entry i, 0 if it has none.
+func runLen(l page.Leaf, i int) (int, error) {
+	n := l.RunLen(i)
+	if n > math.MaxInt {
+		return 0, tooLarge(page.IDOf(l), n)
+	}
+	return int(n), nil
+}
+
+func tooLarge(id page.ID, n uint64) error {
+	return corrupt(id, -1, 0, "run of %d bytes is too large for this machine", n)
+}
+
+// freeRun frees the run of entry i, if it has one.
+func (t *Tree) freeRun(l page.Leaf, i int) error {
+	n, err := runLen(l, i)
+	if n > 0 {
+		t.w.FreeRun(l.Ref(i), n)
+	}
+	return err
+}
+
+// freeSeparator frees the run of separator i, if there is such a separator and it has one.
+func (t *Tree) freeSeparator(b page.Branch, i int) {
+	if i > 0 && i < b.Count() && b.IsLong(i) {
+		t.w.FreeRun(b.SepRef(i), b.SepLen(i))
+	}
+}
