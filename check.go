@@ -133,42 +133,68 @@ func (tx *Tx) Check() error {
 }
 
 // Check verifies the whole store: what Tx.Check does, for the newest state, and that every other page
-// is exactly one of: meta, free, retained for a reader or a checkpoint, of a free set. It
-// waits for the running write transaction and makes all commits so far durable, and then runs beside
-// readers and writers. It reads the whole file.
+// is exactly one of: meta, free, retained for a reader or a checkpoint, of a free set, or allocated since. It makes
+// all commits so far durable, and then runs beside readers and writers. It reads the whole file. A
+// store that refuses writes (ErrPoisoned) is checked without the account.
 func (db *DB) Check() error {
-	if db.opts.ReadOnly {
+	if err := db.enter(); err != nil {
+		return err
+	}
+	defer db.leave()
+	switch {
+	case db.opts.ReadOnly:
 		return db.checkPersisted()
+	case db.poisoned() != nil:
+		return db.View((*Tx).Check)
 	}
 	tx, account, err := db.accountedView()
 	if err != nil {
-		return err
+		return outer(db.named(err))
 	}
 	defer tx.rollback()
 	return tx.audit(func(a *audit) { a.account(account.End(), account.InUse) })
 }
 
 // accountedView returns a read transaction on the newest commit, and the free list's account of just that
-// state: the writer lock is held while both are taken.
+// state. As with a checkpoint, both are taken at the moment of sealing, when no commit is half made, and the state is
+// pinned while what it needs is written.
 func (db *DB) accountedView() (*Tx, *freelist.Account, error) {
-	db.writer.Lock()
-	defer db.writer.Unlock()
-	if db.closing.Load() {
-		return nil, nil, ErrDatabaseNotOpen
-	}
 	if err := db.loadFree(); err != nil {
-		return nil, nil, outer(db.named(err))
-	}
-	if db.hasLog.Load() {
-		if err := db.settle(); err != nil {
-			return nil, nil, err
-		}
-	}
-	tx, err := db.Begin(false)
-	if err != nil {
 		return nil, nil, err
 	}
-	return tx, db.free.Account(), nil
+	g := &db.groups
+	var s state
+	var account *freelist.Account
+	var frames []*frame
+	var pin *snapshot
+	db.append.Lock()
+	_, err := db.flushLocked(func() {
+		s = db.head
+		account = db.free.Account()
+		frames = g.gather(s.tx)
+		pin = newSnapshot(s, db.data.Map())
+		pin.pins[0].n.Store(1)
+		g.old = append(g.old, pin)
+	})
+	db.append.Unlock()
+	if err != nil && pin == nil {
+		return nil, nil, err
+	}
+	tx := &Tx{db: db, id: s.tx, view: pin.view, snapshot: pin, shard: &pin.pins[0]}
+	tx.root.tx = tx
+	tx.root.tree.Init(s.root, nil, &tx.view, nil)
+	tx.root.sequence = s.root.Sequence
+	if err == nil && db.hasLog.Load() {
+		err = db.settle()
+	}
+	if err == nil {
+		err = db.writeChunks(frames)
+	}
+	if err != nil {
+		tx.rollback()
+		return nil, nil, err
+	}
+	return tx, account, nil
 }
 
 // account holds the pages that were not reached against inUse, which says what the free list makes of each.
@@ -196,7 +222,9 @@ func (db *DB) checkPersisted() error {
 	for id := own.Start; id < own.Start+own.N; id++ {
 		free.add(id)
 	}
-	view := db.data.Map().View(end)
+	held := db.data.Map()
+	defer held.Release()
+	view := held.View(end)
 	return db.View(func(tx *Tx) error {
 		var damaged error
 		if m.FreeLen > 0 {

@@ -159,19 +159,25 @@ const checkpointChunk = 1024
 
 // writeFrames is the first half of step 2.
 func (c *checkpoint) writeFrames() error {
-	db := c.db
-	for len(c.frames) > 0 {
-		n := min(len(c.frames), checkpointChunk)
-		if err := c.writeChunk(c.frames[:n]); err != nil {
-			return err
-		}
-		c.frames = c.frames[n:]
+	if err := c.db.writeChunks(c.frames); err != nil {
+		return err
 	}
-	return db.publish()
+	return c.db.publish()
 }
 
-func (c *checkpoint) writeChunk(frames []*frame) error {
-	db := c.db
+// writeChunks writes frames of a pinned state that nobody else has written meanwhile.
+func (db *DB) writeChunks(frames []*frame) error {
+	for len(frames) > 0 {
+		n := min(len(frames), checkpointChunk)
+		if err := db.writeChunk(frames[:n]); err != nil {
+			return err
+		}
+		frames = frames[n:]
+	}
+	return nil
+}
+
+func (db *DB) writeChunk(frames []*frame) error {
 	db.publishing.Lock()
 	defer db.publishing.Unlock()
 	db.groups.mu.Lock()

@@ -30,6 +30,7 @@ type DB struct {
 	pageSize   int
 	storeID    [16]byte
 	memory     bool     // no file: see OpenMemory
+	locked     bool     // the locks are held
 	key        fileKey  // in the registry of open files
 	file       vfs.File // the data file
 	data       *page.File
@@ -62,9 +63,11 @@ type DB struct {
 	frames    frameTable
 	buffers   bufferPool
 	clean     []*frame // on the heap and in the data file, oldest first
-	loaded    bool     // the persisted free set has been read
 	head      state    // newest commit
 	opsBuffer wal.Ops
+
+	loading sync.Mutex
+	loaded  bool // the persisted free set has been read
 
 	checkpointing sync.Mutex
 	slots         [2]slot
@@ -219,9 +222,11 @@ func (db *DB) pageOptions() []page.Option {
 	return o
 }
 
-// loadFree reads the persisted free set, which a store that is only read never needs. The
-// writer lock is held.
+// loadFree reads the persisted free set, which a store that is only read never needs. It comes before
+// the first write, so nothing is published yet but what the slots say.
 func (db *DB) loadFree() error {
+	db.loading.Lock()
+	defer db.loading.Unlock()
 	if db.loaded {
 		return nil
 	}
@@ -367,7 +372,8 @@ func (db *DB) release() error {
 		errs = append(errs, db.data.Close())
 	}
 	if db.file != nil {
-		errs = append(errs, db.file.Close())
+		// A lock belongs to the open file, which a mapping that is still about would keep open.
+		errs = append(errs, db.unlock(), db.file.Close())
 	}
 	db.unregister()
 	return errors.Join(errs...)

@@ -63,6 +63,10 @@ func (db *DB) giveBack() error {
 	if err != nil || set == nil {
 		return err
 	}
+	if err := db.free.Ensure(set); err != nil {
+		db.free.Abandon(set)
+		return outer(err)
+	}
 	if _, err := db.free.Cut(set, db.data.Truncate); err != nil {
 		return outer(err)
 	}

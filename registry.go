@@ -62,6 +62,7 @@ func (db *DB) lock() error {
 	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
 		reader, err := db.tryLock()
 		if !errors.Is(err, vfs.ErrLocked) {
+			db.locked = err == nil
 			return err
 		}
 		left := time.Until(deadline)
@@ -73,6 +74,18 @@ func (db *DB) lock() error {
 		}
 		time.Sleep(wait)
 	}
+}
+
+// unlock releases the locks.
+func (db *DB) unlock() error {
+	if db.memory || !db.locked {
+		return nil
+	}
+	db.locked = false
+	if db.opts.ReadOnly {
+		return db.file.Unlock(lockReaders)
+	}
+	return errors.Join(db.file.Unlock(lockReaders), db.file.Unlock(lockWriter))
 }
 
 // tryLock takes the locks or none. reader says that it is a reading process that is in the way.

@@ -9,11 +9,14 @@ type Account struct {
 	end    page.ID
 }
 
-// Account returns the account of now. No transaction may be running: its pages would count as in use.
+// Account returns the account of now, to be called under the lock that commits are made under. What the running
+// transaction has allocated is not in use by the newest commit.
 func (l *List) Account() *Account {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return &Account{unused: l.newSet(), end: l.end}
+	set := l.newSet()
+	l.own.copyTo(&set)
+	return &Account{unused: set, end: l.end}
 }
 
 // InUse reports whether the newest commit's trees should reach the page: it is not free, not kept for
