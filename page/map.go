@@ -225,7 +225,7 @@ func (v *View) Prefetch(ids ...ID) {
 
 // corrupt makes an error about the page as a whole.
 func (v *View) corrupt(id ID, reason string, err error) error {
-	return v.named(&CorruptError{Page: id, Offset: -1, Invariant: 2, Reason: reason, Err: err})
+	return v.named(&CorruptError{Page: id, Offset: -1, Invariant: invariantPage, Reason: reason, Err: err})
 }
 
 // named puts the file's name into an error of this package.

@@ -19,7 +19,7 @@ func nodeMark(p []byte) uint32 { return le.Uint32(p[offBorn:])<<1 | 1 }
 // about itself: it is the reference that was found to be right.
 func runMark(r Ref, n int) uint32 {
 	h := (uint64(r.Born) ^ r.Sum ^ uint64(n)<<32) * 0x9e3779b97f4a7c15
-	return max(uint32(h>>32)<<1, 2)
+	return max(uint32(h>>33)<<1, 2)
 }
 
 // chunkBits: marks are kept in chunks of 64 KiB, made when the first of them is set. At 4 KiB a page one covers 64 MiB
