@@ -39,12 +39,15 @@ func setLock(fd int, off int64, kind int16) error {
 	return unix.FcntlFlock(uintptr(fd), unix.F_OFD_SETLK, &unix.Flock_t{Type: kind, Start: off, Len: 1})
 }
 
+// fallocate is replaced in tests.
+var fallocate = unix.Fallocate
+
 // Allocate calls fallocate itself: the C library's posix_fallocate would make up
 // for a file system without it by touching each block, beside our own writes.
 func (f *osFile) Allocate(off, n int64) error {
 	unsupported := false
 	err := f.call("fallocate", func(fd int) error {
-		err := unix.Fallocate(fd, 0, off, n)
+		err := fallocate(fd, 0, off, n)
 		unsupported = err == unix.EOPNOTSUPP || err == unix.ENOSYS
 		return err
 	})

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -61,14 +62,42 @@ func TestAllocateFullDisk(t *testing.T) {
 	}
 }
 
+// Allocated space has blocks, on a file system without fallocate too.
 func TestAllocateReserves(t *testing.T) {
-	f := newFile(t)
-	noErr(t, "allocate", f.Allocate(0, 1<<20))
-	var st unix.Stat_t
-	noErr(t, "stat", unix.Stat(f.Name(), &st))
-	if st.Blocks*512 < 1<<20 {
-		t.Errorf("%d of %d bytes have blocks", st.Blocks*512, 1<<20)
+	defer func(old func(int, uint32, int64, int64) error) { fallocate = old }(fallocate)
+	for _, err := range []error{nil, unix.EOPNOTSUPP, unix.ENOSYS} {
+		if err != nil {
+			fallocate = func(int, uint32, int64, int64) error { return err }
+		}
+		f := newFile(t)
+		noErr(t, "allocate", f.Allocate(0, 1<<20))
+		var st unix.Stat_t
+		noErr(t, "stat", unix.Stat(f.Name(), &st))
+		if st.Size != 1<<20 || st.Blocks*512 < 1<<20 {
+			t.Errorf("fallocate says %v: %d bytes, of which %d have blocks", err, st.Size, st.Blocks*512)
+		}
 	}
+	fallocate = func(int, uint32, int64, int64) error { return unix.EIO }
+	wantErr(t, "failing fallocate", newFile(t).Allocate(0, 1<<20), unix.EIO)
+}
+
+// A private mapping would look the same, but syncing it would write nothing.
+func TestMapIsShared(t *testing.T) {
+	f := newFile(t)
+	mapped(t, f, 1<<20)
+	maps, err := os.ReadFile("/proc/self/maps")
+	if err != nil {
+		t.Skip(err)
+	}
+	for line := range strings.Lines(string(maps)) {
+		if strings.Contains(line, f.Name()) {
+			if !strings.Contains(line, "r--s") {
+				t.Errorf("mapped as %s", line)
+			}
+			return
+		}
+	}
+	t.Error("no mapping of the file")
 }
 
 // Populate answers with an error where touching would be a fault; and a touch is a fault that Go can recover.
@@ -107,6 +136,12 @@ func TestWriteVPartial(t *testing.T) {
 		}
 	}
 
+	g := newFile(t)
+	n, err := g.(*osFile).pwritev(new(iovecs), [][]byte{[]byte("abc"), nil, []byte("def")}, 2, 0)
+	if got := contentOf(t, g.Name()); n != 4 || err != nil || string(got) != "cdef" {
+		t.Errorf("going on after 2 bytes: %d, %v, %q", n, err, got)
+	}
+
 	// In a child the limit would be harmless; here it is lifted again at once.
 	var old unix.Rlimit
 	noErr(t, "getrlimit", unix.Getrlimit(unix.RLIMIT_FSIZE, &old))
@@ -114,7 +149,7 @@ func TestWriteVPartial(t *testing.T) {
 	limit := old
 	limit.Cur = 1000
 	noErr(t, "setrlimit", unix.Setrlimit(unix.RLIMIT_FSIZE, &limit))
-	err := f.WriteV([][]byte{pattern(600, 1), pattern(600, 2)}, 0)
+	err = f.WriteV([][]byte{pattern(600, 1), pattern(600, 2)}, 0)
 	noErr(t, "setrlimit", unix.Setrlimit(unix.RLIMIT_FSIZE, &old))
 	wantErr(t, "writev over the limit", err, syscall.EFBIG)
 	want := append(pattern(600, 1), pattern(600, 2)[:400]...)
