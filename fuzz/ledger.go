@@ -23,13 +23,18 @@ const (
 
 func ledgerName(g int) []byte { return fmt.Appendf(nil, "ledger%d", g) }
 
-// entry is what the n-th commit of goroutine g puts. A few are larger than a page.
+// entry is what the n-th commit of goroutine g puts. A few values are larger than a
+// page, and a few keys longer than what a node keeps whole.
 func entry(g, n int) (key []byte, v value) {
 	v = value{n: n * 37 % 400, seed: uint32(n*ledgers + g)}
 	if n%23 == 0 {
 		v.n = 4000 + n%9000
 	}
-	return fmt.Appendf(nil, "%08d", n), v
+	key = fmt.Appendf(nil, "%08d", n)
+	if n%29 == 0 {
+		key = append(key, make([]byte, 700)...)
+	}
+	return key, v
 }
 
 func chapterName(n int) []byte { return fmt.Appendf(nil, "chapter%08d", n/chapter) }

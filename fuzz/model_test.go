@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/cockroachdb/datadriven"
 )
@@ -31,6 +32,8 @@ func firstSeed() uint64 {
 func TestModel(t *testing.T) {
 	seed := firstSeed()
 	dir := scratch(t)
+	// A panic of a goroutine that is not ours ends the process without a report.
+	fmt.Fprintf(os.Stderr, "TestModel: -folio.seed=%d -folio.ops=%d\n", seed, *opsFlag)
 	began := time.Now()
 	for done, episodes := 0, 0; done < *opsFlag; episodes++ {
 		n, failed := episode(dir, seed, *opsFlag-done)
@@ -131,13 +134,29 @@ func (f *failure) replay() string {
 // report prints all that is needed to find the fault.
 func (f *failure) report(t *testing.T, dir string) {
 	t.Helper()
-	short := shrink(f.script, func(s script) bool {
-		_, err := play(dir, s, nil)
-		return err != nil
+	short := shrink(f.script, func(s script) int {
+		n, err := play(dir, s, nil)
+		if err == nil || shape(err) != shape(f.err) {
+			return -1
+		}
+		return n
 	}, shrinkTime)
 	_, err := play(dir, short, nil)
 	t.Fatalf("seed %d, operation %d: %v\n\nreplay: %s\n\nshrunk to %d operations (%s):\n\nrun\n%v----\nok\n",
 		f.seed, len(f.ops), f.err, f.replay(), len(short.ops), shrunkFailure(err), short)
+}
+
+// shape reduces an error to the letters at the end of its first line, so that a
+// script does not shrink to one that fails otherwise.
+func shape(err error) string {
+	line, _, _ := strings.Cut(err.Error(), "\n")
+	letters := strings.Map(func(r rune) rune {
+		if unicode.IsLetter(r) {
+			return r
+		}
+		return -1
+	}, line)
+	return letters[max(0, len(letters)-30):]
 }
 
 const shrinkTime = 30 * time.Second

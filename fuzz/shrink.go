@@ -7,25 +7,37 @@ import (
 )
 
 // shrink removes ops from a failing script for as long as it goes on failing, at
-// most for the given time. Scripts whose failure hangs on timing may not shrink:
-// what is returned has failed at least once, if only as a whole.
-func shrink(s script, fails func(script) bool, limit time.Duration) script {
+// most for the given time. failsAt runs a script and gives the index of the op that
+// fails, or -1. Scripts whose failure hangs on timing may not shrink.
+func shrink(s script, failsAt func(script) int, limit time.Duration) script {
 	deadline := time.Now().Add(limit)
+	try := func(ops []op) bool {
+		if len(ops) == len(s.ops) || time.Now().After(deadline) {
+			return false
+		}
+		at := failsAt(script{s.cfg, ops})
+		if at >= 0 {
+			s.ops = ops[:min(at+1, len(ops))]
+		}
+		return at >= 0
+	}
+	for k := range kindCount { // most kinds play no part
+		try(slices.DeleteFunc(slices.Clone(s.ops), func(o op) bool { return o.kind == k }))
+	}
 	for size := len(s.ops) / 2; size > 0; {
 		smaller := false
 		for at := 0; at+size <= len(s.ops); {
-			if time.Now().After(deadline) {
-				return s
-			}
-			cut := script{s.cfg, slices.Delete(slices.Clone(s.ops), at, at+size)}
-			if fails(cut) {
-				s, smaller = cut, true
+			if try(slices.Delete(slices.Clone(s.ops), at, at+size)) {
+				smaller = true
 			} else {
 				at += size
 			}
 		}
-		if !smaller || size > len(s.ops) {
-			size = min(size/2, len(s.ops))
+		if time.Now().After(deadline) {
+			return s
+		}
+		if size = min(size, len(s.ops)); !smaller {
+			size /= 2
 		}
 	}
 	return s

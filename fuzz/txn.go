@@ -17,7 +17,6 @@ type txn struct {
 	tx       *folio.Tx
 	root     *bucket
 	writable bool
-	changed  bool
 	held     [maxSlots + 1]handle
 	cursors  [maxSlots + 1]*place
 	iters    [maxSlots + 1]*pull
@@ -247,7 +246,6 @@ func (t *txn) write(o op, b *folio.Bucket, m *bucket) error {
 func (t *txn) did(err error, may []error, follow func()) error {
 	if len(may) == 0 && err == nil {
 		follow()
-		t.changed = true
 		return nil
 	}
 	return wantError(err, may)

@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/foliodb/folio"
 )
@@ -24,8 +25,8 @@ type world struct {
 	cfg   config
 	db    *folio.DB
 	state *bucket
-	last  folio.TxID // of the last commit
-	maybe folio.TxID // of a commit that changed nothing: it may have an ID or none
+	last  folio.TxID // of the newest commit that was seen
+	maybe folio.TxID // of the last one: if it changed nothing, it has no ID
 	txs   [maxViews + 1]*txn
 	files int             // copies made so far, for their names
 	trace func(op string) // told what each op gave; nil: nobody is
@@ -111,11 +112,14 @@ func (w *world) applyToStore(o op) error {
 	case kSync:
 		return w.db.Sync()
 	case kCheck:
+		if w.txs[0] != nil {
+			return nil // it would wait for that
+		}
 		return w.db.Check()
 	case kCompact:
-		return w.copyTo(w.state, w.db.Compact)
+		return w.copyOnce(w.db.Compact)
 	case kBackup:
-		return w.copyTo(w.state, w.db.Backup)
+		return w.copyOnce(w.db.Backup)
 	case kStats:
 		w.db.Stats()
 		return nil
@@ -143,10 +147,10 @@ func (w *world) beginWrite() error {
 		return err
 	}
 	w.txs[0] = &txn{w: w, tx: tx, root: w.state.clone(nil), writable: true}
-	switch {
-	case tx.ID() <= w.last:
-		return fmt.Errorf("transaction %v follows %v", tx.ID(), w.last)
-	case !tx.Writable() || tx.DB() != w.db || tx.Size() < 0:
+	if err := w.sawID(tx.ID() - 1); err != nil {
+		return err
+	}
+	if !tx.Writable() || tx.DB() != w.db || tx.Size() < 0 {
 		return errors.New("the new transaction is not a writable one of this store")
 	}
 	return nil
@@ -158,21 +162,13 @@ func (w *world) endWrite(commit bool) error {
 		return nil
 	}
 	w.txs[0] = nil
-	id, changed := t.tx.ID(), t.changed
+	id := t.tx.ID()
 	if err := t.end(commit); err != nil || !commit {
 		return err
 	}
 	w.state = t.root
-	w.committed(id, changed)
+	w.maybe = id
 	return nil
-}
-
-func (w *world) committed(id folio.TxID, changed bool) {
-	if w.maybe = 0; changed {
-		w.last = id
-	} else {
-		w.maybe = id
-	}
 }
 
 func (w *world) beginView(n int) error {
@@ -193,10 +189,10 @@ func (w *world) beginView(n int) error {
 	return nil
 }
 
-// sawID checks the ID of a new view, which is that of the last commit.
+// sawID checks an ID that must be the last commit's.
 func (w *world) sawID(id folio.TxID) error {
-	if id != w.last && (w.maybe == 0 || id != w.maybe) && w.last != 0 {
-		return fmt.Errorf("view of transaction %v, the last commit was %v", id, w.last)
+	if id != w.last && id != w.maybe && w.last != 0 {
+		return fmt.Errorf("begun at transaction %v, the last commit was %v or, if it changed anything, %v", id, w.last, w.maybe)
 	}
 	w.last, w.maybe = id, 0
 	return nil
@@ -217,13 +213,12 @@ func (w *world) update(o op) error {
 	if o.n&1 == 1 {
 		run = w.db.Batch
 	}
-	changed := false
 	err := run(func(tx *folio.Tx) error { // Batch may call it more than once
 		t := &txn{w: w, tx: tx, root: w.state.clone(nil), writable: true}
-		if err := errors.Join(t.misuseManaged(), t.apply(o.asFill())); err != nil {
+		if err := errors.Join(w.sawID(tx.ID()-1), t.misuseManaged(), t.apply(o.asFill())); err != nil {
 			return err
 		}
-		id, root, changed = tx.ID(), t.root, t.changed
+		id, root = tx.ID(), t.root
 		if o.kind == kFailedUpdate {
 			return errBoom
 		}
@@ -238,7 +233,7 @@ func (w *world) update(o op) error {
 		return err
 	}
 	w.state = root
-	w.committed(id, changed)
+	w.maybe = id
 	return nil
 }
 
@@ -357,6 +352,19 @@ func (w *world) readOnly() error {
 	return w.resume()
 }
 
+// copyOnce is copyTo for what must not write over a file that is there.
+func (w *world) copyOnce(write func(path string) error) error {
+	return w.copyTo(w.state, func(path string) error {
+		if err := write(path); err != nil {
+			return err
+		}
+		if err := write(path); err == nil {
+			return errors.New("a second copy went over the first")
+		}
+		return nil
+	})
+}
+
 // copyTo has the store write a copy, and compares that with the model m.
 func (w *world) copyTo(m *bucket, write func(path string) error) error {
 	w.files++
@@ -365,9 +373,6 @@ func (w *world) copyTo(m *bucket, write func(path string) error) error {
 		return err
 	}
 	defer os.Remove(path)
-	if err := write(path); err == nil {
-		return errors.New("a second copy went over the first")
-	}
 	return w.compareFile(path, m, &folio.Options{ReadOnly: w.files%2 == 0})
 }
 
@@ -475,17 +480,25 @@ func (w *world) finish() error {
 // abandon lets go of a store that has failed, as far as that goes: nobody asks
 // what it has to say, only its files and goroutines must not stay.
 func (w *world) abandon() {
-	defer func() { _ = recover() }()
-	for _, t := range w.txs {
-		if t == nil {
-			continue
-		}
-		for _, it := range t.iters {
-			if it != nil {
-				it.stop()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer func() { _ = recover() }()
+		for _, t := range w.txs {
+			if t == nil {
+				continue
 			}
+			for _, it := range t.iters {
+				if it != nil {
+					it.stop()
+				}
+			}
+			_ = t.tx.Rollback()
 		}
-		_ = t.tx.Rollback()
+		_ = w.db.Close()
+	}()
+	select {
+	case <-done:
+	case <-time.After(time.Second): // what failed holds a lock
 	}
-	_ = w.db.Close()
 }
