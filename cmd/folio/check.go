@@ -1,0 +1,66 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/foliodb/folio"
+)
+
+func (a *app) checkCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "check STORE",
+		Short: "Look for damage in the whole store",
+		Long: `Reads every page that the store uses and checks all that must hold: checksums, order,
+counts, and that each page is used once or free. Each finding is a line on standard output; the
+exit code is 4 if there is any.`,
+		Example: `  folio check app.db`,
+		Args:    cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			db, err := a.openReadOnly(args[0])
+			if err != nil {
+				return err
+			}
+			found := db.Check()
+			pages := int(db.Stats().Pages)
+			if err := db.Close(); err != nil {
+				return errors.Join(err, found)
+			}
+			return a.report(args[0], findings(found), pages)
+		},
+	}
+}
+
+// findings takes an error apart into those that it joins.
+func findings(err error) []error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		var all []error
+		for _, e := range joined.Unwrap() {
+			all = append(all, findings(e)...)
+		}
+		return all
+	}
+	if err == nil {
+		return nil
+	}
+	return []error{err}
+}
+
+func (a *app) report(store string, found []error, pages int) error {
+	for _, f := range found {
+		if _, err := fmt.Fprintln(a.out, strings.TrimPrefix(f.Error(), "folio: ")); err != nil {
+			return fmt.Errorf("write the findings: %w", err)
+		}
+		if !errors.Is(f, folio.ErrCorrupt) {
+			return f // not damage: it could not be read
+		}
+	}
+	if len(found) > 0 {
+		return damagedError{fmt.Errorf("%s is damaged: %s", store, plural(len(found), "finding"))}
+	}
+	_, err := fmt.Fprintf(a.out, "%s is sound: %s checked\n", store, plural(pages, "page"))
+	return err
+}
