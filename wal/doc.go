@@ -1,6 +1,6 @@
 // Package wal is the write-ahead log: one file of checksummed records, each the
 // logical operations of a group of transactions, written behind each other and
-// around in a preallocated file, and read again after an unclean stop.
+// round in a preallocated file, and read again after an unclean stop.
 //
 // The package owns the file's format (header.go, record.go, ops.go), where in the
 // file the next record goes (space.go), and the verdict where the log ends
@@ -46,28 +46,29 @@
 // that is sound in itself and claims a sync beyond x. One found: what it claims
 // was on the disk and is not any more, which is corruption. None: the log ends at x.
 //
-// No false alarm. Let a header in the file claim S. When it was written, in some
-// life of the log, all of [released, S) was on the disk (R4, R5). While that is live it
-// is not written over (R1), so a recovery that starts in it reads at least up to S, for
-// the records there follow from one another; and one that starts behind it has x >= S
-// anyway. The next life continues at x >= S and shares [released, S) with the
-// one before, so the same holds for every later life, by induction. Therefore:
-// records of a recycled part claim at most their own LSN, which lies below any
-// position that can be chosen; records of a lost timeline (written after the end
-// that a recovery found, or reappearing later from a write that had been in doubt) claim at most the x of
-// that recovery, and x only rises while their claims stay as they are.
+// No false alarm. Let a head in the file claim S. When it was written, in some
+// life of the log, all of [released, S) was on the disk (R4, R5). While that is
+// live it is not written over (R1), so a recovery that starts in it reads at
+// least up to S, for the records there follow from one another; and one that
+// starts behind it has x >= S anyway. The next life continues at x >= S and
+// shares [released, S) with the one before, so the same holds for every later
+// life, by induction. Two cases of it. Records of a recycled part claim at
+// most their own LSN, which lies below any position that can be chosen. Records
+// of a lost timeline (behind the end x that a recovery found, whether it saw them
+// or they come to light later) claim at most that x; the ends that later
+// recoveries find only rise, while the claims stay as they are.
 //
 // Nothing invented. A record counts only at the LSN expected, in the epoch
 // expected and chained to the record before. A record of a lost timeline has
 // the epoch of its own life; the life that replaced it began with a link (R6) of a fresh
 // random epoch, whose checksum starts a different chain.
 //
-// What cannot be seen: damage in the last group synced, behind which nothing was
-// written, looks like a torn write.
+// A log cut short is seen, not taken for its end: by R2 and R3 the file reaches
+// at least a block past the end of the log. A log that lost everything since the
+// checkpoint (an older copy put back, or zeros) is seen by the anchor: where no
+// record follows the position, the record before it, whose checksum the
+// position knows, must still be there.
 //
-// A log cut short is seen, not taken for its end: by R2 and R3 the file reaches at least a
-// block past its end. A log that lost everything since the checkpoint
-// (an older copy put back, or zeros) is seen by the anchor: where no record
-// follows the position, the record before it, whose checksum the position knows,
-// must still be there.
+// What cannot be seen: damage in the groups that the last sync covered, when
+// nothing was written behind them, looks like a torn write.
 package wal

@@ -13,9 +13,9 @@ import (
 const dumpValue = 32
 
 // Dump writes a listing of the log as Recover would read it from position from:
-// the header, each record with its operations (keys escaped), where the live part ends
-// and why, and the heads that lie outside it. Damage is part of the listing and
-// not an error; errors are those of reading the file and of w.
+// the header, each record with its operations (keys escaped), where the live part
+// ends and why, and the heads that lie outside it. Damage is part of the
+// listing and not an error; errors are those of reading the file and of w.
 func Dump(w io.Writer, f vfs.File, id [16]byte, from Position) error {
 	out := bufio.NewWriter(w)
 	if err := dump(out, f, id, from); err != nil {
@@ -30,7 +30,8 @@ func Dump(w io.Writer, f vfs.File, id [16]byte, from Position) error {
 
 func dump(w *bufio.Writer, f vfs.File, id [16]byte, from Position) error {
 	if h, err := ReadHeader(f); err == nil {
-		fmt.Fprintf(w, "header: version %d, store %x, checkpoint %d, lsn %d, epoch %016x\n", h.Version, h.ID, h.Checkpoint, h.LSN, h.Epoch)
+		fmt.Fprintf(w, "header: version %d, store %x, checkpoint %d, lsn %d, epoch %016x\n",
+			h.Version, h.ID, h.Checkpoint, h.LSN, h.Epoch)
 	}
 	r, err := newRecovery(f, id, from)
 	if err != nil {

@@ -17,9 +17,9 @@ var (
 	// there is room again after a checkpoint and Log.Release.
 	ErrFull = errors.New("wal: log is full")
 
-	// ErrTooLarge says that so much may not fit even when nothing else is
-	// live: more than Log.Capacity.
-	ErrTooLarge = errors.New("wal: larger than the log can take")
+	// ErrTooLarge is ErrFull for more bytes than Log.Capacity: these may not
+	// fit even when nothing is live, so waiting helps only if they come in parts.
+	ErrTooLarge = fmt.Errorf("%w: more than fits at once", ErrFull)
 )
 
 // A CorruptError is damage found in a log file.

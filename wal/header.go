@@ -85,7 +85,8 @@ func ReadHeader(f vfs.File) (Header, error) {
 	case xxhash.Sum64(p[:headerSum]) != h.sum:
 		return Header{}, corrupt(f, 0, 0, "header checksum does not match")
 	case h.Version != Version:
-		return Header{}, fmt.Errorf("%w: %s has version %d, this program reads version %d", ErrVersion, base(f), h.Version, Version)
+		return Header{}, fmt.Errorf("%w: %s has version %d, this program reads version %d",
+			ErrVersion, base(f), h.Version, Version)
 	case h.LSN > maxLSN:
 		return Header{}, corrupt(f, 0, h.LSN, "header names an impossible lsn")
 	}

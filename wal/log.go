@@ -64,8 +64,8 @@ type Log struct {
 	opt  Options
 
 	growing sync.Mutex // held by who makes the file larger
-	// syncing is held across each sync of the file. Two at once would be wrong: the kernel
-	// reports a failed write-back to one of them only, and the other
+	// syncing is held across each sync of the file. Two at once would be wrong:
+	// the kernel reports a failed write-back to one of them only, and the other
 	// would acknowledge what is lost.
 	syncing sync.Mutex
 
@@ -78,8 +78,8 @@ type Log struct {
 	link     [block]byte
 }
 
-// Create makes a new log file with perm and a first record to come at LSN
-// start, preallocates it, and makes file and name durable. checkpoint is the number of
+// Create makes a new log file with perm and a first record to come at LSN start,
+// preallocates it, and makes file and name durable. checkpoint is the number of
 // the checkpoint that it continues. A failure leaves no file behind.
 func Create(fsys vfs.FS, name string, perm fs.FileMode, id [16]byte, checkpoint uint64, start LSN, opt Options) (*Log, error) {
 	opt = opt.withDefaults()
@@ -122,8 +122,9 @@ func writeNew(f vfs.File, h *Header, size int64) error {
 	return f.Sync()
 }
 
-// zero reserves [off, end) and writes zeros to it. Reserved blocks alone would not do: on
-// first use they cost an update of the file's metadata in the sync.
+// zero reserves [off, end) and writes zeros to it. Reserved blocks alone would
+// not do: their first use costs an update of the file's metadata in the sync. Zeros
+// alone would not either: the disk may turn out to be full only in the sync.
 func zero(f vfs.File, off, end int64) error {
 	if err := f.Allocate(off, end-off); err != nil {
 		return err
@@ -140,13 +141,14 @@ func zero(f vfs.File, off, end int64) error {
 }
 
 // Open goes on behind what Recover has read from f, which must be open for
-// writing and the same file, unchanged since. It appends a link with a
-// new epoch (R6), which the first Sync makes durable: sync before anything is shown that Recover read. Everything
-// before res.From may be written over from now on, so every meta slot that can be
-// chosen must name that position. nextTx is the TxID of the next transaction, which may jump here; 0: it does not.
+// writing and the same file, unchanged since. It appends a link with a new
+// epoch (R6), which the first Sync makes durable: sync before anything is shown
+// that Recover read. Everything before res.From may be written over from now on,
+// so every meta slot that can be chosen must name that position. nextTx is
+// the TxID of the next transaction, which may jump here; 0: it does not.
 //
-// The log owns f if there is no error; else f is the caller's still. A log that was full grows
-// past its limit by what the link needs, so ENOSPC is possible.
+// The log owns f if there is no error; else f is the caller's still. A log that
+// was full grows past its limit by what the link needs, so ENOSPC is possible.
 func Open(f vfs.File, id [16]byte, res *Result, nextTx uint64, opt Options) (*Log, error) {
 	l := &Log{
 		file: f, id: id, opt: opt.withDefaults(),
@@ -251,10 +253,11 @@ func (l *Log) failLocked(err error) error {
 	return l.err
 }
 
-// Append writes the group as one record behind the end and returns the end
-// after it; an empty group changes nothing. The record is durable after the next Sync. That is one write; two when
-// the log must go on elsewhere; when nothing was reserved, Append may have to
-// grow the file, and fails like Reserve, cleanly. Any other failure ends the log.
+// Append writes the group as one record behind the end and returns the end after
+// it; an empty group changes nothing. The record is durable after the next Sync.
+// It takes one write, or two when the log must go on elsewhere in the file. If the
+// room was not reserved, Append may have to grow the file, and then can fail
+// like Reserve, changing nothing. Any other failure ends the log.
 func (l *Log) Append(g *Group) (Position, error) {
 	if g.count == 0 {
 		return l.End(), l.Err()
@@ -317,9 +320,10 @@ func (l *Log) writeLink(target int64, nextTx uint64) error {
 	return nil
 }
 
-// Reserve makes sure that groups of n bytes in all (see TxSize) can be
-// appended from now on without growing the file. It grows the file if it must. Clean failures, which
-// change nothing: ErrFull at the limit, until a Release; ErrTooLarge, when that might not help; ENOSPC.
+// Reserve makes sure that groups of n bytes in all (see TxSize) can be appended
+// from now on without growing the file, and grows it if it must. It keeps no
+// account: n counts all that is on its way. Failures that change nothing: ErrFull at
+// the limit, until a Release; ErrTooLarge, when that might not help; ENOSPC.
 func (l *Log) Reserve(n int64) error {
 	for {
 		l.mu.Lock()
@@ -404,8 +408,9 @@ func (l *Log) sync(always bool) error {
 }
 
 // Release allows everything before p to be written over. p comes from End or
-// Append, and is named by every checkpoint that recovery could start from. A position before the one released last changes
-// nothing; one that is no record's, or not synced yet, is a mistake and panics.
+// Append, and every checkpoint that recovery could start from lies at or behind
+// it. A position before the one released last changes nothing; one that is no
+// record's, or that is not synced yet, is a mistake and panics.
 func (l *Log) Release(p Position) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

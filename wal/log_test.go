@@ -92,7 +92,7 @@ func TestClose(t *testing.T) {
 // and reads back what was appended.
 func TestConcurrent(t *testing.T) {
 	l, f := createMem(t, Options{Limit: 256 << 10, Initial: 16 << 10})
-	const n = 3000
+	const n = 1000
 	var wg sync.WaitGroup
 	done := make(chan struct{})
 	released := l.End()

@@ -26,7 +26,7 @@ func TestModel(t *testing.T) {
 	if seed == 0 {
 		seed = uint64(time.Now().UnixNano())
 	}
-	limit := 3 * time.Second
+	limit := 2 * time.Second
 	if s := os.Getenv("FOLIO_MODEL_SECONDS"); s != "" {
 		n, err := strconv.Atoi(s)
 		if err != nil {

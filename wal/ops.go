@@ -28,7 +28,11 @@ const (
 	hasTo   = 2
 )
 
-var kindNames = [...]string{"", "bucket", "put", "delete", "deleterange", "createbucket", "deletebucket", "movebucket", "setsequence"}
+var kindNames = [...]string{
+	OpBucket: "bucket", OpPut: "put", OpDelete: "delete", OpDeleteRange: "deleterange",
+	OpCreateBucket: "createbucket", OpDeleteBucket: "deletebucket", OpMoveBucket: "movebucket",
+	OpSetSequence: "setsequence",
+}
 
 // String returns the operation's name.
 func (k Kind) String() string {
@@ -150,13 +154,15 @@ type Op struct {
 
 // Decode calls fn for each operation. The Op and its slices, which point into
 // ops, are valid during the call; an error of fn ends it and is returned. Bytes
-// that are not operations give an error that is ErrCorrupt, after fn has seen the operations before them.
+// that are not operations give an error that is ErrCorrupt, after fn has seen the
+// operations before them.
 func Decode(ops []byte, fn func(*Op) error) error {
 	var op Op
 	for rest := ops; len(rest) > 0; {
 		tail, ok := op.cut(rest)
 		if !ok {
-			return fmt.Errorf("%w: no operation at byte %d of %d: %s", ErrCorrupt, len(ops)-len(rest), len(ops), Kind(rest[0]))
+			return fmt.Errorf("%w: no operation at byte %d of %d: %s",
+				ErrCorrupt, len(ops)-len(rest), len(ops), Kind(rest[0]))
 		}
 		if err := fn(&op); err != nil {
 			return err

@@ -14,7 +14,7 @@ type Result struct {
 	End          Position // where it stopped: every record before it was sound, and passed on
 	Groups       int
 	Transactions int
-	NextTx       uint64 // TxID expected next: above all read, and where a link raised it to; 0: nothing was said
+	NextTx       uint64 // expected next: above all read, or where a link raised it to; 0: unknown
 	Stop         string // why reading stopped, in words
 	Torn         bool   // it stopped at a record that was begun and is not whole
 	Leftovers    int    // sound heads outside the part that was read: recycled or lost
@@ -37,14 +37,16 @@ type recovery struct {
 	seen blocks // blocks of the records read
 }
 
-// Recover reads the log of store id from position from, which a checkpoint named, and
-// calls fn for each group; what fn returns ends it and is returned. It follows links and stops at the first
-// block that is not the record expected; then it decides whether that is the log's end or damage, as the package
+// Recover reads the log of store id from position from, which a checkpoint named,
+// and calls fn for each group; an error of fn ends it and is returned. It
+// follows links and stops at the first block that is not the record expected;
+// then it decides whether that is the log's end or damage, as the package
 // comment argues. The file must have been synced and dropped from the cache
 // before, and not be written meanwhile; it may be open for reading only.
 //
-// Errors: *CorruptError for damage, ErrVersion, what reading the file gave, and what fn gave. Result says in any case
-// how far reading got, so what fn was given before an error can be salvaged.
+// Errors: *CorruptError for damage, ErrVersion, what reading the file gave, and
+// what fn gave. Result says in any case how far reading got: what fn was given
+// before an error is sound, and can be salvaged.
 func Recover(f vfs.File, id [16]byte, from Position, fn func(Record) error) (Result, error) {
 	r, err := newRecovery(f, id, from)
 	if err != nil {
@@ -130,10 +132,10 @@ func (r *recovery) read(v visitor) error {
 	}
 }
 
-// record reads the record at the end reached so far. It is the next one if
-// stop is empty. Damage that no crash can cause is an error here already: the file
-// reaches past the log's end by its reserve (R2, R3), and nothing
-// sound at this LSN, of this epoch and chain, was written by anything but the log.
+// record reads the record at the end reached so far. It is the next one if end is
+// empty. Damage that no crash can cause is an error here already: the file reaches
+// past the log's end by its reserve (R2, R3), and nothing sound at this LSN, of
+// this epoch and chain, was written by anything but the log.
 func (r *recovery) record(h *head) (payload []byte, end stop, err error) {
 	at := r.res.End
 	if at.Offset+block > r.win.size {
@@ -248,9 +250,10 @@ func (r *recovery) advance(h *head) {
 	r.res.End = r.res.End.after(h)
 }
 
-// judge decides whether the log may end where reading stopped. It searches every block that was not read for heads
-// that are sound in themselves: one that claims a sync past the end is
-// the proof of damage. other, if not nil, is told of each.
+// judge decides whether the log may end where reading stopped. It searches every
+// block that was not read for heads that are sound in themselves: one that
+// claims a sync past the end is the proof of damage. other, if not nil, is told of
+// each.
 //
 // It also finds the anchor, the head of the record before the position that
 // reading began at. The log keeps it (R1), so if it is missing and nothing follows
@@ -285,7 +288,8 @@ func (r *recovery) judge(other func(h *head, off int64)) error {
 		return verdict
 	}
 	if r.res.space.anchor == 0 && r.res.From == r.res.End && r.res.From.LSN != r.head.LSN {
-		return r.corrupt("log does not reach the checkpoint's position: %s there, and not the record before it anywhere", r.res.Stop)
+		return r.corrupt("log does not reach the checkpoint's position: %s there, and the record before it is gone",
+			r.res.Stop)
 	}
 	r.res.space.relimit()
 	return nil

@@ -208,6 +208,50 @@ func TestLostTimeline(t *testing.T) {
 	}
 }
 
+// TestSameLink opens twice at the same end, for the same next transaction. Of the
+// first life only a group landed, not the link before it. Had the second life's
+// link the same content, that group would be back.
+func TestSameLink(t *testing.T) {
+	l, f := createMem(t, Options{})
+	from := l.End()
+	must(t)(l.Append(sized(1, block, 1)))
+	if err := l.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	epochs := counter(0x100)
+	open := func() *Log {
+		_, res, err := read(f, from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, err := Open(f, testID, &res, 2, Options{Rand: epochs})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l
+	}
+	l = open()
+	lost := l.End().Offset
+	must(t)(l.Append(sized(2, block, 2)))
+	onlyLost := func(off int64, _ int) int {
+		if off == lost {
+			return 1
+		}
+		return 0
+	}
+	f = f.crash(onlyLost, func(s []int64) int64 { return s[0] }, nil)
+	l = open()
+	if err := l.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	if l.End().Offset != lost {
+		t.Fatal("the lives put their groups in different places")
+	}
+	if txs, _, err := read(f, from); err != nil || len(txs) != 1 {
+		t.Fatalf("read %v, %v", txs, err)
+	}
+}
+
 // TestEverySubset tries all subsets of the blocks that a crash may lose, after
 // each call of a short life that wraps: link, groups of two blocks, unsynced tail.
 func TestEverySubset(t *testing.T) {
