@@ -1,0 +1,185 @@
+package freelist
+
+import (
+	"encoding/binary"
+	"iter"
+	"math"
+
+	"github.com/foliodb/folio/page"
+)
+
+// The free set in the file is a sequence of unsigned varints, each as short as it can
+// be:
+//
+//	extents  how many extents follow
+//	pages    how many pages they have together
+//	then for each extent, ascending:
+//	gap      pages between the end of the one before (page 2 for the first) and its start;
+//	         less 1 but for the first, since extents that touch are one
+//	length   its pages, less 1
+//
+// So each set has one encoding, and extents that overlap or are out of order cannot be
+// written down. Pages 5, 6, 7 and 9 are 02 04 03 02 00 00.
+//
+// The length in bytes, and a checksum, are kept by the meta that names the set.
+
+// maxSetSize bounds the bytes of a set with the given number of extents, all below end.
+func maxSetSize(extents, end uint64) uint64 {
+	numbers := 2 * extents
+	size := 2*binary.MaxVarintLen32 + numbers
+	// The numbers add up to at most end, so no more than end>>k of them have more than k bits.
+	for k := 7; k < 32; k += 7 {
+		size += min(numbers, end>>k)
+	}
+	return size
+}
+
+// encode returns the members of set as bytes.
+func encode(set *bitmap) []byte {
+	extents := set.starts()
+	b := make([]byte, 0, maxSetSize(extents, uint64(len(set.chunks))<<chunkShift))
+	b = binary.AppendUvarint(b, extents)
+	b = binary.AppendUvarint(b, set.n)
+	least := page.FirstID // where an extent may start
+	for id, n := set.next(0); n > 0; id, n = set.next(id + n) {
+		b = binary.AppendUvarint(b, uint64(id-least))
+		b = binary.AppendUvarint(b, uint64(n-1))
+		least = id + n + 1
+	}
+	return b
+}
+
+// setReader reads varints; offset is where the next one begins.
+type setReader struct {
+	set    []byte
+	offset int
+}
+
+func (r *setReader) damaged(reason string) *page.CorruptError {
+	return &page.CorruptError{Offset: r.offset, Invariant: 1, Reason: "free set: " + reason}
+}
+
+func (r *setReader) number() (uint64, error) {
+	v, n := binary.Uvarint(r.set[r.offset:])
+	switch {
+	case n <= 0:
+		return 0, r.damaged("number is cut off or too large")
+	case n > 1 && r.set[r.offset+n-1] == 0:
+		return 0, r.damaged("number is longer than it needs to be")
+	case v > math.MaxUint32:
+		return 0, r.damaged("number is too large")
+	}
+	r.offset += n
+	return v, nil
+}
+
+// extent reads an extent that starts at least at the given page and ends before end.
+func (r *setReader) extent(least uint64, end page.ID) (Extent, error) {
+	begin := r.offset
+	gap, err := r.number()
+	if err != nil {
+		return Extent{}, err
+	}
+	length, err := r.number()
+	if err != nil {
+		return Extent{}, err
+	}
+	start, n := least+gap, length+1
+	if start+n > uint64(end) {
+		r.offset = begin
+		return Extent{}, r.damaged("extent reaches past the page count")
+	}
+	return Extent{page.ID(start), page.ID(n)}, nil
+}
+
+// Extents iterates over a free set as it is stored, in a file with the given page count, in
+// ascending order. Damage ends it with a *page.CorruptError whose Offset is the byte in
+// the set; its Page is not set, since the caller knows where the set lies. Extents that came before
+// are sound in themselves.
+func Extents(set []byte, end page.ID) iter.Seq2[Extent, error] {
+	return func(yield func(Extent, error) bool) {
+		if err := eachExtent(set, end, func(e Extent) bool { return yield(e, nil) }); err != nil {
+			yield(Extent{}, err)
+		}
+	}
+}
+
+// eachExtent calls fn for each extent until it returns false.
+func eachExtent(set []byte, end page.ID, fn func(Extent) bool) error {
+	r := setReader{set: set}
+	extents, err := r.number()
+	if err != nil {
+		return err
+	}
+	pages, err := r.number()
+	if err != nil {
+		return err
+	}
+	least, sum := uint64(page.FirstID), uint64(0)
+	for range extents {
+		e, err := r.extent(least, end)
+		if err != nil {
+			return err
+		}
+		if !fn(e) {
+			return nil
+		}
+		sum += uint64(e.N)
+		least = uint64(e.Start) + uint64(e.N) + 1
+	}
+	switch {
+	case sum != pages:
+		return r.damaged("pages do not add up")
+	case r.offset != len(set):
+		return r.damaged("bytes behind the last extent")
+	}
+	return nil
+}
+
+// Load makes the pages of a stored set free; own is where it is stored, and stays taken until
+// Release. It comes once, before the first allocation; AppendOnly may come before it. The
+// error is a *page.CorruptError, whose page and offset tell the byte in the file, and then nothing has
+// changed.
+func (l *List) Load(set []byte, own Extent) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.checkSet(set, own); err != nil {
+		return err
+	}
+	l.held.add(own.Start, own.N)
+	l.fixed = append(l.fixed, own)
+	return eachExtent(set, l.end, func(e Extent) bool {
+		l.release(e.Start, e.N)
+		return true
+	})
+}
+
+// checkSet returns what is wrong with a stored set.
+func (l *List) checkSet(set []byte, own Extent) error {
+	if own.N == 0 || !l.inFile(own.Start, own.N) || l.taken(own) {
+		return damaged(own.Start, "free set: lies outside the pages in use")
+	}
+	var clash *page.CorruptError
+	err := eachExtent(set, l.end, func(e Extent) bool {
+		switch {
+		case e.Start < own.end() && own.Start < e.end():
+			clash = damaged(e.Start, "free set: contains itself")
+		case l.taken(e):
+			clash = damaged(e.Start, "free set: page is not in use")
+		}
+		return clash == nil
+	})
+	if clash != nil {
+		return clash
+	}
+	if c, ok := err.(*page.CorruptError); ok {
+		c.Page = own.Start + page.ID(c.Offset/l.pageSize)
+		c.Offset %= l.pageSize
+	}
+	return err
+}
+
+// taken reports whether one of the pages is known to be anything but in use.
+func (l *List) taken(e Extent) bool {
+	return l.free.any(e.Start, e.N) || l.aside.any(e.Start, e.N) || l.own.any(e.Start, e.N) || l.held.any(e.Start, e.N)
+}
