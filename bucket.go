@@ -77,16 +77,23 @@ func (b *Bucket) changeable() error {
 		return tx.failed
 	}
 	if err := tx.db.pager.relieve(); err != nil {
-		return tx.fail(err)
+		return tx.doom(err)
 	}
 	return nil
 }
 
 // fail sorts the error of a change: errors of use leave the transaction as it was, any other dooms it.
-func (tx *Tx) fail(err error) error {
+func (b *Bucket) fail(err error) error {
 	if errors.Is(err, btree.ErrKind) {
+		// The tree may have moved pages before it found out, so its root may be another.
+		b.dirty = true
 		return ErrIncompatibleValue
 	}
+	return b.tx.doom(err)
+}
+
+// doom makes err what every later change and Commit return.
+func (tx *Tx) doom(err error) error {
 	err = outer(tx.db.named(err))
 	if tx.failed == nil {
 		tx.failed = err
@@ -153,7 +160,7 @@ func (b *Bucket) Put(key, value []byte) error {
 		return ErrValueTooLarge
 	}
 	if _, err := b.tree.Put(key, value, false); err != nil {
-		return b.tx.fail(err)
+		return b.fail(err)
 	}
 	b.log()
 	if b.tx.logs() {
@@ -174,7 +181,7 @@ func (b *Bucket) Delete(key []byte) error {
 	}
 	found, err := b.tree.Delete(key, false)
 	if err != nil {
-		return b.tx.fail(err)
+		return b.fail(err)
 	}
 	if !found {
 		return nil
@@ -197,7 +204,7 @@ func (b *Bucket) DeleteRange(from, to []byte) (n int, err error) {
 	}
 	removed, err := b.tree.DeleteRange(from, to, b.dropChild)
 	if err != nil {
-		return clampInt(removed), b.tx.fail(err)
+		return clampInt(removed), b.fail(err)
 	}
 	if removed == 0 {
 		return 0, nil
@@ -339,7 +346,7 @@ func (b *Bucket) CreateBucket(name []byte) (*Bucket, error) {
 		return nil, ErrKeyTooLarge
 	}
 	if _, bucket, found, err := b.tree.Peek(name); err != nil {
-		return nil, b.tx.fail(err)
+		return nil, b.fail(err)
 	} else if found {
 		if bucket {
 			return nil, ErrBucketExists
@@ -348,7 +355,7 @@ func (b *Bucket) CreateBucket(name []byte) (*Bucket, error) {
 	}
 	var empty [page.BucketHeaderSize]byte
 	if _, err := b.tree.Put(name, empty[:], true); err != nil {
-		return nil, b.tx.fail(err)
+		return nil, b.fail(err)
 	}
 	b.log()
 	if b.tx.logs() {
@@ -366,7 +373,7 @@ func (b *Bucket) CreateBucketIfNotExists(name []byte) (*Bucket, error) {
 	if len(name) > 0 && len(name) <= MaxKeySize {
 		c, err := b.lookup(name)
 		if err != nil {
-			return nil, b.tx.fail(err)
+			return nil, b.fail(err)
 		}
 		if c != nil {
 			return c, nil
@@ -383,11 +390,11 @@ func (b *Bucket) DeleteBucket(name []byte) error {
 		return err
 	}
 	if err := c.drop(); err != nil {
-		return b.tx.fail(err)
+		return b.fail(err)
 	}
 	b.delist(c)
 	if _, err := b.tree.Delete(name, true); err != nil {
-		return b.tx.fail(err)
+		return b.fail(err)
 	}
 	b.log()
 	b.tx.selected = nil // may have been inside
@@ -412,13 +419,13 @@ func (b *Bucket) existing(name []byte) (*Bucket, error) {
 	}
 	c, err := b.lookup(name)
 	if err != nil {
-		return nil, b.tx.fail(err)
+		return nil, b.fail(err)
 	}
 	if c != nil {
 		return c, nil
 	}
 	if _, _, found, err := b.tree.Peek(name); err != nil {
-		return nil, b.tx.fail(err)
+		return nil, b.fail(err)
 	} else if found {
 		return nil, ErrIncompatibleValue
 	}
@@ -487,7 +494,7 @@ func (b *Bucket) MoveBucket(name []byte, dst *Bucket) error {
 		}
 	}
 	if _, bucket, found, err := dst.tree.Peek(name); err != nil {
-		return b.tx.fail(err)
+		return b.fail(err)
 	} else if found {
 		if bucket {
 			return ErrBucketExists
@@ -503,7 +510,7 @@ func (b *Bucket) MoveBucket(name []byte, dst *Bucket) error {
 		_, err = b.tree.Delete(name, true)
 	}
 	if err != nil {
-		return b.tx.fail(err)
+		return b.fail(err)
 	}
 	b.delist(c)
 	c.parent = dst
@@ -533,23 +540,28 @@ func (b *Bucket) asIs() ([]byte, error) {
 	return value, nil
 }
 
-// flush brings the entries of all nested buckets up to date, the innermost first.
-func (b *Bucket) flush() error {
+// flush brings the entries of all nested buckets up to date, the innermost first. At the commit, which is
+// final, small ones are put there whole; for a look in between they are described as they are.
+func (b *Bucket) flush(final bool) error {
 	for _, c := range b.order {
-		if err := c.flush(); err != nil {
+		if err := c.flush(final); err != nil {
 			return err
 		}
 		if !c.dirty {
 			continue
 		}
-		value, err := c.tidy()
+		encode := c.asIs
+		if final {
+			encode = c.tidy
+		}
+		value, err := encode()
 		if err != nil {
 			return err
 		}
 		if _, err := b.tree.Put(c.name, value, true); err != nil {
 			return err
 		}
-		c.dirty, b.dirty = false, true
+		c.dirty, b.dirty = !final, true
 	}
 	return nil
 }

@@ -123,11 +123,17 @@ func (tx *Tx) audit(then func(*audit)) (err error) {
 // Check verifies the state that the transaction sees: every page reached once and sound, keys in order, counts
 // right. It returns nil, or an error that unwraps ([]error) to every finding, each a *CorruptError that
 // cites an invariant of ARCHITECTURE.md. DB.Check also accounts for the pages that are not reached.
-//
-// In a write transaction nested buckets that it has changed are looked at as they were.
 func (tx *Tx) Check() error {
 	if tx.done {
 		return ErrTxClosed
+	}
+	if tx.writing != nil {
+		if tx.failed != nil {
+			return tx.failed
+		}
+		if err := tx.root.flush(false); err != nil {
+			return tx.doom(err)
+		}
 	}
 	return tx.audit(nil)
 }

@@ -62,7 +62,7 @@ func (tx *Tx) merge() (n *group, err error) {
 	if tx.failed != nil {
 		return nil, fmt.Errorf("folio: transaction cannot be committed after a failed operation: %w", tx.failed)
 	}
-	if err := tx.root.flush(); err != nil {
+	if err := tx.root.flush(true); err != nil {
 		return nil, outer(err)
 	}
 	if err := db.pager.err; err != nil {

@@ -246,7 +246,7 @@ func (p *pager) PutRun(parts ...[]byte) (page.Ref, error) {
 		return page.Ref{}, err
 	}
 	r := page.Ref{ID: id, Born: p.tx, Sum: sum.Sum64()}
-	if n >= directRun && !p.private {
+	if n >= directRun && !p.private && !p.db.recovering {
 		p.spilled = true
 		if err := p.db.data.WriteRun(id, parts...); err != nil {
 			return page.Ref{}, err
@@ -330,6 +330,11 @@ func (p *pager) spill(chosen func(*frame) bool) error {
 	p.outgoing = out
 	if len(out) == 0 {
 		return nil
+	}
+	if p.db.recovering {
+		if err := p.db.equalise(); err != nil { // the lower slot may need what is written over
+			return err
+		}
 	}
 	if err := p.db.data.WriteRuns(out); err != nil {
 		return err

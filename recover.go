@@ -118,9 +118,7 @@ func onlyTooShort(a, b error) bool {
 // repairSlots begins the recovery of a store that was not closed cleanly, by the open protocol of
 // ARCHITECTURE.md: nothing that is only in the page cache may be believed, since a cache left by
 // a failed sync holds what the disk does not. So both files are synced, their cached pages
-// dropped, and the slots read again. Then an unequal or damaged slot is made like the
-// other one, before anything that the lower one needs is touched. It reports whether nothing
-// is left to do.
+// dropped, and the slots read again. It reports whether nothing is left to do.
 func (db *DB) repairSlots() (clean bool, err error) {
 	if db.opts.ReadOnly {
 		m := db.newest()
@@ -134,13 +132,23 @@ func (db *DB) repairSlots() (clean bool, err error) {
 		return false, err
 	}
 	m := db.newest()
-	if m.Clean {
-		if err := db.checkStrayLog(m); err != nil {
-			return false, err
-		}
-	} else if err := db.checkLog(m); err != nil {
+	if !m.Clean {
+		return false, nil
+	}
+	if err := db.checkStrayLog(m); err != nil {
 		return false, err
 	}
+	if err := db.equalise(); err != nil {
+		return false, err
+	}
+	return true, db.removeStrayLog()
+}
+
+// equalise makes a damaged slot, or the lower one of two, like the other. It comes before anything that the lower
+// one needs is touched, and after everything that may find that the store cannot be recovered: what is refused
+// is not changed.
+func (db *DB) equalise() error {
+	m := db.newest()
 	for i := range db.slots {
 		if db.slots[i].meta == m {
 			continue
@@ -148,17 +156,14 @@ func (db *DB) repairSlots() (clean bool, err error) {
 		p := make([]byte, page.MetaSize)
 		m.Encode(p, i)
 		if _, err := db.file.WriteAt(p, int64(i)*int64(m.PageSize)); err != nil {
-			return false, err
+			return err
 		}
 		if err := db.file.Sync(); err != nil {
-			return false, err
+			return err
 		}
 		db.slots[i] = newSlot(m)
 	}
-	if m.Clean {
-		return true, db.removeStrayLog()
-	}
-	return false, nil
+	return nil
 }
 
 // refresh makes reads of f come from the disk.
@@ -202,15 +207,6 @@ func (db *DB) removeStrayLog() error {
 	return db.opts.fs.SyncDir(filepath.Dir(name))
 }
 
-// checkLog looks whether the log that a store requires is there and its own.
-func (db *DB) checkLog(m page.Meta) error {
-	f, err := db.openLog(m, os.O_RDONLY)
-	if err != nil {
-		return err
-	}
-	return f.Close()
-}
-
 // openLog opens the log that meta m requires.
 func (db *DB) openLog(m page.Meta, flag int) (vfs.File, error) {
 	name := logName(db.file.Name())
@@ -245,13 +241,21 @@ func (db *DB) recover() error {
 	if err := refresh(f); err != nil {
 		return errors.Join(err, f.Close())
 	}
+	size := db.data.Pages()
 	res, err := db.replay(f)
+	if err == nil && res.tx != nil {
+		err = res.tx.root.flush(true)
+	}
+	if err == nil {
+		err = db.equalise()
+	}
 	if err == nil {
 		db.log, err = wal.Open(f, db.storeID, &res.log, 0, db.logOptions())
 	}
 	if err != nil {
 		if res.tx != nil {
 			res.tx.abort()
+			err = errors.Join(err, db.data.Truncate(size)) // grown for the replay
 		}
 		return errors.Join(err, f.Close())
 	}
@@ -306,10 +310,6 @@ func (db *DB) logDamage(f vfs.File, rec wal.Record, reason string) error {
 // commitReplay commits the replayed transactions by a checkpoint.
 func (db *DB) commitReplay(r replayed) error {
 	tx := r.tx
-	if err := tx.root.flush(); err != nil {
-		tx.abort()
-		return err
-	}
 	tx.id = r.last
 	db.checkpointing.Lock()
 	merged, err := tx.commitByCheckpoint()
@@ -340,7 +340,7 @@ func (db *DB) replayPrivately() error {
 		}
 		return err
 	}
-	if err := r.tx.root.flush(); err != nil {
+	if err := r.tx.root.flush(true); err != nil {
 		r.tx.abort()
 		return err
 	}

@@ -153,12 +153,17 @@ func (s *BucketStats) Add(other BucketStats) {
 	s.InlineBucketInuse += other.InlineBucketInuse
 }
 
-// Stats walks the bucket and all inside it; it reads every node page. In a write transaction nested buckets that it
-// has changed count as they were when it began.
+// Stats walks the bucket and all inside it; it reads every node page.
 func (b *Bucket) Stats() BucketStats {
 	b.use("Bucket.Stats")
 	defer b.tx.catchUnmanaged(debug.SetPanicOnFault(true))
 	var s BucketStats
+	if b.tx.writing != nil && b.tx.failed == nil {
+		if err := b.flush(false); err != nil {
+			b.tx.spoil(err)
+			return s
+		}
+	}
 	first := entry{header: b.header()}
 	if first.header.Root == 0 {
 		first.image, _, _ = b.tree.Inline(nil) // of an image, which is at hand

@@ -1,0 +1,232 @@
+package folio
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/foliodb/folio/internal/vfs"
+)
+
+// stopLogSync makes the next sync of the log wait: reached tells that it has come, and it goes on, with
+// the error if there is one, when release is closed.
+func stopLogSync(fsys *attackFS, fail error) (reached, release chan struct{}) {
+	reached, release = make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	hook := attackHook(func(kind vfs.Kind, f vfs.File, off int64, p []byte) (err error) {
+		if kind == vfs.KindSync && isLog(f) {
+			once.Do(func() { close(reached); <-release; err = fail })
+		}
+		return err
+	})
+	fsys.before.Store(&hook)
+	return reached, release
+}
+
+func attackRelaxed(db *DB, key string) error {
+	return db.Update(func(tx *Tx) error {
+		tx.SetDurability(Relaxed)
+		return tx.Root().Put([]byte(key), []byte("v"))
+	})
+}
+
+// While Sync waits for the log's sync, a relaxed commit forgets the groups that nobody waits for, among
+// them the one that Sync waits for and the leader has counted: the leader then slices past the list's end.
+func TestAttackSyncBesideRelaxedCommit(t *testing.T) {
+	fsys := newAttackFS()
+	db := attackOpen(t, &Options{fs: fsys, SyncInterval: time.Hour})
+	attackMust(t, attackRelaxed(db, "a"))
+	reached, release := stopLogSync(fsys, nil)
+	done := make(chan struct{})
+	var err error
+	var panicked any
+	go func() {
+		defer close(done)
+		defer func() { panicked = recover() }()
+		err = db.Sync()
+	}()
+	<-reached
+	attackMust(t, attackRelaxed(db, "b"))
+	close(release)
+	attackWait(t, "Sync", done)
+	if err != nil || panicked != nil {
+		t.Errorf("Sync: %v, panic: %v", err, panicked)
+	}
+}
+
+// The same with a synchronous commit behind: the leader counted [relaxed stand-in], finds [synchronous commit] in its
+// place, and acknowledges a commit whose sync has not begun.
+func TestAttackAcknowledgedBeforeItsSync(t *testing.T) {
+	fsys := newAttackFS()
+	db := attackOpen(t, &Options{fs: fsys, SyncInterval: time.Hour})
+	attackMust(t, attackRelaxed(db, "a"))
+	reached, release := stopLogSync(fsys, nil)
+	synced := make(chan struct{})
+	go func() {
+		defer close(synced)
+		defer func() { recover() }()
+		db.Sync()
+	}()
+	<-reached
+	// From here on every further sync fails.
+	attackMust(t, attackRelaxed(db, "b"))
+	committed := make(chan struct{})
+	var err error
+	go func() {
+		defer close(committed)
+		err = db.Update(func(tx *Tx) error { return tx.Root().Put([]byte("c"), []byte("v")) })
+	}()
+	waiting := func() bool { // the commit has joined a group and waits
+		g := &db.groups
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		return g.open != nil && g.open.waiters > 0
+	}
+	for !waiting() {
+		time.Sleep(time.Millisecond)
+	}
+	db.flush() // what any relaxed commit, checkpoint or Sync does
+	fail := attackHook(func(kind vfs.Kind, f vfs.File, off int64, p []byte) error {
+		if kind == vfs.KindSync && isLog(f) {
+			return errAttack
+		}
+		return nil
+	})
+	fsys.before.Store(&fail)
+	close(release)
+	attackWait(t, "commit", committed)
+	if err == nil {
+		t.Error("a commit was acknowledged whose log record no sync has covered")
+	}
+	attackWait(t, "Sync", synced)
+}
+
+// Sync finds relaxed commits to be synced, and the handle is poisoned before it makes the group that stands for
+// them: nobody will ever wake that group, and it leads for ever without doing anything.
+func TestAttackSettleBehindPoison(t *testing.T) {
+	db := attackOpen(t, &Options{SyncInterval: time.Hour})
+	attackMust(t, attackRelaxed(db, "a"))
+	g := &db.groups
+	done := make(chan struct{})
+	g.mu.Lock() // Sync, then poison, wait here; a mutex held for long is handed over in order
+	go func() { defer close(done); db.Sync() }()
+	time.Sleep(20 * time.Millisecond)
+	go db.poison(errAttack)
+	time.Sleep(20 * time.Millisecond)
+	g.mu.Unlock()
+	select {
+	case <-done:
+	case <-time.After(5 * time.Second):
+		t.Error("Sync hangs")
+		g.mu.Lock() // let it go
+		for _, n := range g.sealed {
+			n.err = errAttack
+		}
+		g.mu.Unlock()
+		<-done
+	}
+}
+
+// Several transactions that the log can take one by one wait for one sync. Together they are larger
+// than what the log promises at once, and the last one is refused though it only had to wait.
+func TestAttackLargeCommitsTogether(t *testing.T) {
+	fsys := newAttackFS()
+	db := attackOpen(t, &Options{fs: fsys, LogLimit: 256 << 10})
+	attackPut(t, db, "first", "v")
+	reached, release := stopLogSync(fsys, nil)
+	errs := make(chan error, 10)
+	commit := func(i int) {
+		errs <- db.Update(func(tx *Tx) error { return tx.Root().Put(fmt.Appendf(nil, "big%d", i), make([]byte, 60<<10)) })
+	}
+	go commit(0)
+	<-reached
+	for i := 1; i < 10; i++ {
+		go commit(i)
+	}
+	time.Sleep(50 * time.Millisecond)
+	close(release)
+	for range 10 {
+		if err := <-errs; err != nil {
+			t.Errorf("commit of 60 KiB: %v", err)
+		}
+	}
+}
+
+// A reader is writing out a commit when the store, poisoned, is closed: it comes back to a data file that is no more.
+func TestAttackCloseBesidePublish(t *testing.T) {
+	fsys := newAttackFS()
+	db := attackOpen(t, &Options{fs: fsys})
+	attackPut(t, db, "a", "b")
+	attackMust(t, db.View(func(*Tx) error { return nil }))
+	attackPut(t, db, "a", "c")
+	db.publish()
+	attackMust(t, attackRelaxed(db, "a"))
+	db.poison(errAttack)
+	reached, release := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	hook := attackHook(func(kind vfs.Kind, f vfs.File, off int64, p []byte) error {
+		if kind == vfs.KindWrite && !isLog(f) {
+			once.Do(func() { close(reached); <-release })
+		}
+		return nil
+	})
+	fsys.after.Store(&hook)
+	done := make(chan struct{})
+	var err error
+	var panicked any
+	go func() {
+		defer close(done)
+		defer func() { panicked = recover() }()
+		err = db.View(func(*Tx) error { return nil })
+	}()
+	<-reached
+	closed := make(chan struct{})
+	go func() { defer close(closed); db.Close() }()
+	select {
+	case <-closed:
+	case <-time.After(200 * time.Millisecond): // it waits for the reader, rightly
+	}
+	close(release)
+	attackWait(t, "View", done)
+	attackWait(t, "Close", closed)
+	if panicked != nil || err != nil && !errors.Is(err, ErrDatabaseNotOpen) {
+		t.Errorf("View: %v, panic: %v", err, panicked)
+	}
+}
+
+// Relaxed and synchronous commits, Sync, Checkpoint, Check and readers all at once, as any program does.
+func TestAttackMixedDurability(t *testing.T) {
+	db := attackOpen(t, &Options{SyncInterval: time.Millisecond, LogLimit: 256 << 10, MemoryLimit: 256 << 10})
+	var wg sync.WaitGroup
+	run := func(fn func(i int) error) {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			for i := range 60 {
+				if err := fn(i); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		}()
+	}
+	for range 2 {
+		run(func(i int) error { return attackRelaxed(db, fmt.Sprint("r", i)) })
+		run(func(i int) error {
+			return db.Update(func(tx *Tx) error { return tx.Root().Put(fmt.Appendf(nil, "s%d", i), make([]byte, 3000)) })
+		})
+		run(func(int) error { return db.View(func(tx *Tx) error { return tx.Check() }) })
+	}
+	run(func(int) error { return db.Sync() })
+	run(func(i int) error {
+		if i%4 != 0 {
+			return nil
+		}
+		return errors.Join(db.Checkpoint(), db.Check())
+	})
+	wg.Wait()
+	attackMust(t, db.Check())
+	attackMust(t, db.Close())
+}
