@@ -253,6 +253,7 @@ func (m *memory) endOperation() {
 // spill makes an own page one that is no longer on the heap.
 func (m *memory) spill(p *memPage) {
 	copied := bytes.Clone(p.buf)
+	page.Seal(copied)
 	if !p.exposed {
 		poison(p.buf)
 	}
@@ -274,7 +275,6 @@ func (m *memory) commit() {
 	m.own, m.dead = m.own[:0], m.dead[:0]
 	for _, p := range m.pages {
 		if p.own {
-			page.Seal(p.buf)
 			m.spill(p)
 		} else if page.Sum(p.buf) != p.sum {
 			m.failf("page %d was written to, and is not own", page.IDOf(p.buf))

@@ -80,18 +80,17 @@ type place struct {
 
 // world runs operations against a tree and a model.
 type world struct {
-	t       testing.TB
-	s       source
-	m       *memory
-	tree    Tree
-	model   model
-	shared  []byte // what keys have in common
-	stems   []int  // lengths of it that keys begin with
-	serial  uint64
-	places  [3]place
-	shown   []shown
-	trace   func(format string, args ...any)
-	buckets []string // names that a DeleteRange reported
+	t      testing.TB
+	s      source
+	m      *memory
+	tree   Tree
+	model  model
+	shared []byte // what keys have in common
+	stems  []int  // lengths of it that keys begin with
+	serial uint64
+	places [3]place
+	shown  []shown
+	trace  func(format string, args ...any)
 }
 
 // stemSets are lengths of what keys have in common. Where the first is negative, that comes behind a byte in which the keys
@@ -594,7 +593,45 @@ func (w *world) commit() {
 	w.checkShown()
 	w.m.commit()
 	w.m.report(w.t)
+	if w.s.intn(4) == 0 {
+		w.published()
+	}
 	w.reopen()
+}
+
+// published reads everything again, through a mapping of a file.
+func (w *world) published() {
+	w.t.Helper()
+	v := w.m.publish(w.t)
+	saved := w.tree
+	w.tree.Init(saved.Header(), saved.image, &v, nil)
+	for _, r := range w.model {
+		w.get(r.key)
+	}
+	for range 20 {
+		w.get(w.key())
+		w.numbers()
+	}
+	w.scan()
+	var c Cursor
+	c.Init(&w.tree)
+	for i := 1; i < len(w.model); i++ {
+		if i == 1 {
+			if _, _, _, err := c.First(); err != nil {
+				w.t.Fatal(err)
+			}
+		}
+		if k, v := c.Step(); k != nil {
+			w.same("step", w.model[i], k, v, false)
+			k, v = c.StepBack()
+			w.same("step back", w.model[i-1], k, v, w.model[i-1].bucket)
+		}
+		k, v, bucket, err := c.Next()
+		w.must(err)
+		w.same("next", w.model[i], k, v, bucket)
+	}
+	w.checkShown()
+	w.tree = saved
 }
 
 // tracer prints what a world does.
