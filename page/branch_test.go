@@ -383,3 +383,77 @@ func TestSplitFollowsLoad(t *testing.T) {
 		}
 	}
 }
+
+// TestBranchAllocations: no operation of a branch allocates, one that changes the prefix neither.
+func TestBranchAllocations(t *testing.T) {
+	b := InitBranch(make([]byte, MinPageSize), 7, 5, 1)
+	other := InitBranch(make([]byte, MinPageSize), 8, 5, 1)
+	long := func(int) (int, error) { return 0, nil }
+	buf := make([]byte, 0, 100)
+	sep := func(s string) Sep { return Sep{Key: append(buf, s...), Len: len(s)} }
+	n := testing.AllocsPerRun(100, func() {
+		InitBranch(b, 7, 5, 1)
+		InitBranch(other, 8, 5, 1)
+		b.Insert(0, Sep{}, 10, 1, false)
+		b.Insert(1, sep("user/1"), 11, 1, true)
+		b.Insert(2, sep("user/2345678"), 12, 1, true)
+		b.Insert(3, sep("uses"), 13, 1, false)
+		b.ReplaceSep(1, sep("user"))
+		b.Search(buf[:4])
+		b.SearchLong(buf[:4], long)
+		b.Sep(2, buf)
+		b.SizeOf(0, 2)
+		b.Split(other, 4, sep("v"), 14, 1, false, buf)
+		other.Move(b, 0, 1, sep("uses"))
+		MergeSize(b, other, sep("v"))
+		b.CompactInto(other)
+		b.Remove(0)
+		Seal(b)
+		if err := Validate(b, 7); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+// TestMoveWithoutRoom: what does not fit is not moved, and nothing has changed.
+func TestMoveWithoutRoom(t *testing.T) {
+	var leaves [2]Leaf
+	var branches [2]Branch
+	for i := range leaves {
+		l := InitLeaf(make([]byte, MinPageSize), ID(7+i), 5)
+		for j := 0; ; j++ {
+			k := []byte{byte(i), byte(j)}
+			if !l.Insert(j, Entry{Key: k, KeyLen: 2, Value: make([]byte, 50), ValLen: 50}) {
+				break
+			}
+		}
+		b := InitBranch(make([]byte, MinPageSize), ID(7+i), 5, 1)
+		for j := 0; ; j++ {
+			k := []byte{byte(i), byte(j >> 8), byte(j)}
+			if !b.Insert(j, Sep{Key: k, Len: 3}, 10, 1, false) {
+				break
+			}
+		}
+		leaves[i], branches[i] = l, b
+	}
+	sep := Sep{Key: []byte{1}, Len: 1}
+	for name, move := range map[string]func() bool{
+		"leaf":         func() bool { return leaves[1].Move(leaves[0], 0, 1) },
+		"leaf front":   func() bool { return leaves[0].MoveFront(leaves[1], 3, leaves[0].Count()) },
+		"branch":       func() bool { return branches[1].Move(branches[0], 0, 3, sep) },
+		"branch front": func() bool { return branches[0].MoveFront(branches[1], 3, branches[0].Count(), sep) },
+	} {
+		before := [][]byte{bytes.Clone(leaves[0]), bytes.Clone(leaves[1]), bytes.Clone(branches[0]), bytes.Clone(branches[1])}
+		if move() {
+			t.Errorf("%s: moved into a full page", name)
+		}
+		for i, p := range [][]byte{leaves[0], leaves[1], branches[0], branches[1]} {
+			if !bytes.Equal(p, before[i]) {
+				t.Errorf("%s: page %d has changed", name, i)
+			}
+		}
+	}
+}

@@ -35,16 +35,7 @@ const (
 )
 
 // String returns the form in words.
-func (f Form) String() string {
-	switch f {
-	case Inline:
-		return "inline"
-	case RunValue:
-		return "run"
-	default:
-		return "long key"
-	}
-}
+func (f Form) String() string { return [...]string{"inline", "run", "long key"}[f] }
 
 // StubSize is the number of bytes of a long key that lie in the page.
 const StubSize = 32

@@ -2,6 +2,7 @@ package page
 
 import (
 	"bytes"
+	"io"
 	"slices"
 	"sort"
 	"testing"
@@ -330,4 +331,57 @@ func FuzzLeafOps(f *testing.F) {
 	f.Add([]byte("\x00\x01\x02\x03\x04\x05\x06\x07"))
 	f.Add(bytes.Repeat([]byte("\x00\x02\x03\x01\x02\x02\x00\x07\x09"), 40))
 	f.Fuzz(func(t *testing.T, b []byte) { runLeafModel(t, &bytesChooser{b[:min(len(b), 2000)]}, 4096) })
+}
+
+// TestLeafAllocations: no operation of a leaf allocates.
+func TestLeafAllocations(t *testing.T) {
+	l := InitLeaf(make([]byte, MinPageSize), 7, 5)
+	other := InitLeaf(make([]byte, MinPageSize), 8, 5)
+	long := func(int) (int, error) { return 0, nil }
+	e := Entry{Key: []byte("key1"), KeyLen: 4, Value: []byte("value"), ValLen: 5}
+	n := testing.AllocsPerRun(100, func() {
+		InitLeaf(l, 7, 5)
+		l.Insert(0, e)
+		l.Replace(0, e)
+		l.Search(e.Key)
+		l.Find(e.Key)
+		l.SearchLong(e.Key, long)
+		l.SplitPoint(1, e)
+		l.Insert(1, Entry{Key: []byte("key2"), KeyLen: 4})
+		l.Move(other, 1, 2)
+		l.CompactInto(other)
+		l.Remove(0)
+		Seal(l)
+		if Validate(l, 7) != nil {
+			t.Fatal("invalid")
+		}
+	})
+	if n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+// TestSearchLongError: an error ends the search.
+func TestSearchLongError(t *testing.T) {
+	l := InitLeaf(make([]byte, MinPageSize), 7, 5)
+	key := bytes.Repeat([]byte("k"), 600)
+	l.Insert(0, Entry{Key: key, KeyLen: 600, Ref: scriptRef})
+	b := InitBranch(make([]byte, MinPageSize), 7, 5, 1)
+	b.Insert(0, Sep{}, 10, 1, false)
+	b.Insert(1, Sep{Key: key, Len: 600, Ref: scriptRef}, 11, 1, false)
+	fail := func(int) (int, error) { return 0, io.EOF }
+	if _, _, err := l.SearchLong(key, fail); err != io.EOF {
+		t.Errorf("leaf: %v", err)
+	}
+	if _, err := b.SearchLong(key, fail); err != io.EOF {
+		t.Errorf("branch: %v", err)
+	}
+	for _, other := range []string{"a", "kk", "kkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkl", "l"} { // decided by the stub
+		if _, found, err := l.SearchLong([]byte(other), fail); found || (err != nil) != (len(other) > StubSize) {
+			t.Errorf("leaf, %q: %v %v", other, found, err)
+		}
+		if _, err := b.SearchLong([]byte(other), fail); (err != nil) != (len(other) > StubSize) {
+			t.Errorf("branch, %q: %v", other, err)
+		}
+	}
 }
