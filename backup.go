@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 
 	"github.com/foliodb/folio/freelist"
 	"github.com/foliodb/folio/internal/vfs"
@@ -90,11 +92,11 @@ func (tx *Tx) WriteTo(w io.Writer) (n int64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	b := bufio.NewWriterSize(w, 1<<20)
+	defer tx.catchError(debug.SetPanicOnFault(true), &err)
+	count := &countingWriter{w: w}
+	b := bufio.NewWriterSize(count, 1<<20)
 	put := func(p []byte) bool {
-		var k int
-		k, err = b.Write(p)
-		n += int64(k)
+		_, err = b.Write(p)
 		return err == nil
 	}
 	zeros := make([]byte, tx.db.pageSize)
@@ -109,7 +111,19 @@ func (tx *Tx) WriteTo(w io.Writer) (n int64, err error) {
 	if ok && put(im.set) {
 		err = b.Flush()
 	}
-	return n, outer(err)
+	return count.n, outer(err)
+}
+
+// countingWriter counts what has reached w.
+type countingWriter struct {
+	w io.Writer
+	n int64
+}
+
+func (c *countingWriter) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	c.n += int64(n)
+	return n, err
 }
 
 // CopyFile writes a copy of the store as the transaction sees it to a file, as WriteTo does, and makes it durable.
@@ -119,6 +133,9 @@ func (tx *Tx) CopyFile(path string, mode os.FileMode) error {
 		return ErrTxClosed
 	}
 	fsys := tx.db.opts.fs
+	if info, err := fsys.Stat(path); err == nil && (fileKey{info.Dev, info.Ino}) == tx.db.key {
+		return fmt.Errorf("folio: copy %s: is the store itself", path)
+	}
 	tmp := path + ".new-" + hex.EncodeToString(randomBytes(6))
 	err := place(fsys, tmp, fileMode(mode), tx.writeFile)
 	if err != nil {

@@ -70,8 +70,15 @@ func (b *batcher) take() []*call {
 // run runs the calls collected so far in one transaction. One that fails or panics is taken out, to run alone in
 // its own goroutine, where its error and its panic belong; the rest start again.
 func (b *batcher) run() {
+	var waiting []*call
+	defer func() {
+		for _, c := range waiting { // a call ended the goroutine
+			c.done <- errSolo
+		}
+	}()
 	for calls := b.take(); len(calls) > 0; {
 		failed := -1
+		waiting = calls
 		err := b.db.Update(func(tx *Tx) error {
 			for i, c := range calls {
 				failed = i
@@ -83,6 +90,7 @@ func (b *batcher) run() {
 			return nil
 		})
 		if failed < 0 {
+			waiting = nil
 			for _, c := range calls {
 				c.done <- err
 			}

@@ -82,6 +82,10 @@ func (b *Bucket) changeable() error {
 	return nil
 }
 
+// unguarded reports whether faults of the mapping are the method's own to catch: in View and Update they are caught
+// there, which costs less.
+func (b *Bucket) unguarded() bool { return b != nil && !b.tx.managed }
+
 // fail sorts the error of a change: errors of use leave the transaction as it was, any other dooms it.
 func (b *Bucket) fail(err error) error {
 	if errors.Is(err, btree.ErrKind) {
@@ -149,7 +153,10 @@ func (b *Bucket) getGuarded(key []byte) []byte {
 // ErrKeyTooLarge, ErrValueTooLarge, ErrIncompatibleValue if the key names a bucket,
 // ErrTxNotWritable. An error of another kind (no space, damage) dooms the
 // transaction: every later change and Commit return it.
-func (b *Bucket) Put(key, value []byte) error {
+func (b *Bucket) Put(key, value []byte) (err error) {
+	if b.unguarded() {
+		defer b.tx.catchError(debug.SetPanicOnFault(true), &err)
+	}
 	if err := b.changeable(); err != nil {
 		return err
 	}
@@ -165,14 +172,17 @@ func (b *Bucket) Put(key, value []byte) error {
 	b.log()
 	if b.tx.logs() {
 		b.tx.ops.Put(key, value)
-		b.tx.checkBulk()
+		b.tx.logged()
 	}
 	b.tx.stats.Puts++
 	return nil
 }
 
 // Delete removes key. That it is absent is no error; that it names a bucket is ErrIncompatibleValue.
-func (b *Bucket) Delete(key []byte) error {
+func (b *Bucket) Delete(key []byte) (err error) {
+	if b.unguarded() {
+		defer b.tx.catchError(debug.SetPanicOnFault(true), &err)
+	}
 	if err := b.changeable(); err != nil {
 		return err
 	}
@@ -189,7 +199,7 @@ func (b *Bucket) Delete(key []byte) error {
 	b.log()
 	if b.tx.logs() {
 		b.tx.ops.Delete(key)
-		b.tx.checkBulk()
+		b.tx.logged()
 	}
 	b.tx.stats.Deletes++
 	return nil
@@ -199,6 +209,9 @@ func (b *Bucket) Delete(key []byte) error {
 // Buckets inside go too, with all in them. It returns the number of items removed. Whole subtrees are cut without
 // being read, so the cost is that of the edges, plus a little for each page freed.
 func (b *Bucket) DeleteRange(from, to []byte) (n int, err error) {
+	if b.unguarded() {
+		defer b.tx.catchError(debug.SetPanicOnFault(true), &err)
+	}
 	if err := b.changeable(); err != nil {
 		return 0, err
 	}
@@ -212,7 +225,7 @@ func (b *Bucket) DeleteRange(from, to []byte) (n int, err error) {
 	b.log()
 	if b.tx.logs() {
 		b.tx.ops.DeleteRange(from, to)
-		b.tx.checkBulk()
+		b.tx.logged()
 	}
 	b.tx.stats.Deletes += removed
 	return clampInt(removed), nil
@@ -238,8 +251,8 @@ func (b *Bucket) log() {
 	}
 }
 
-// checkBulk gives up logging when the record has become too large for the log.
-func (tx *Tx) checkBulk() {
+// logged notes an operation that the log has taken: when its record has become too large, logging is given up.
+func (tx *Tx) logged() {
 	if int64(len(tx.ops)) > tx.db.bulkLimit() {
 		tx.bulk = true
 		tx.ops = nil
@@ -335,7 +348,10 @@ func (b *Bucket) delist(c *Bucket) {
 
 // CreateBucket makes a nested bucket. ErrBucketExists if it is there, ErrIncompatibleValue if the name is
 // a key with a value, ErrBucketNameRequired if it is empty, ErrKeyTooLarge.
-func (b *Bucket) CreateBucket(name []byte) (*Bucket, error) {
+func (b *Bucket) CreateBucket(name []byte) (c *Bucket, err error) {
+	if b.unguarded() {
+		defer b.tx.catchError(debug.SetPanicOnFault(true), &err)
+	}
 	if err := b.changeable(); err != nil {
 		return nil, err
 	}
@@ -360,13 +376,16 @@ func (b *Bucket) CreateBucket(name []byte) (*Bucket, error) {
 	b.log()
 	if b.tx.logs() {
 		b.tx.ops.CreateBucket(name)
-		b.tx.checkBulk()
+		b.tx.logged()
 	}
 	return b.adopt(name, empty[:]), nil
 }
 
 // CreateBucketIfNotExists returns the nested bucket, made if it is not there.
-func (b *Bucket) CreateBucketIfNotExists(name []byte) (*Bucket, error) {
+func (b *Bucket) CreateBucketIfNotExists(name []byte) (c *Bucket, err error) {
+	if b.unguarded() {
+		defer b.tx.catchError(debug.SetPanicOnFault(true), &err)
+	}
 	if err := b.changeable(); err != nil {
 		return nil, err
 	}
@@ -384,7 +403,10 @@ func (b *Bucket) CreateBucketIfNotExists(name []byte) (*Bucket, error) {
 
 // DeleteBucket deletes a nested bucket and all in it. ErrBucketNotFound if there is none,
 // ErrIncompatibleValue if the name is a key with a value.
-func (b *Bucket) DeleteBucket(name []byte) error {
+func (b *Bucket) DeleteBucket(name []byte) (err error) {
+	if b.unguarded() {
+		defer b.tx.catchError(debug.SetPanicOnFault(true), &err)
+	}
 	c, err := b.existing(name)
 	if err != nil {
 		return err
@@ -401,7 +423,7 @@ func (b *Bucket) DeleteBucket(name []byte) error {
 	if b.tx.logs() {
 		b.tx.ops.Bucket(b.path())
 		b.tx.ops.DeleteBucket(name)
-		b.tx.checkBulk()
+		b.tx.logged()
 	}
 	return nil
 }
@@ -471,7 +493,10 @@ func (b *Bucket) dropChild(name, value []byte) error {
 // has one of that name, ErrIncompatibleValue if either has a key with a value there,
 // ErrSameBuckets if dst is this bucket, the one moved, or inside it, ErrDifferentDB if
 // dst belongs to another transaction.
-func (b *Bucket) MoveBucket(name []byte, dst *Bucket) error {
+func (b *Bucket) MoveBucket(name []byte, dst *Bucket) (err error) {
+	if b.unguarded() {
+		defer b.tx.catchError(debug.SetPanicOnFault(true), &err)
+	}
 	if err := dst.usable(); err != nil {
 		return err
 	}
@@ -521,7 +546,7 @@ func (b *Bucket) MoveBucket(name []byte, dst *Bucket) error {
 	if b.tx.logs() {
 		b.tx.ops.Bucket(from)
 		b.tx.ops.MoveBucket(name, dst.path())
-		b.tx.checkBulk()
+		b.tx.logged()
 	}
 	return nil
 }
@@ -559,6 +584,9 @@ func (b *Bucket) flush(final bool) error {
 			return err
 		}
 		if _, err := b.tree.Put(c.name, value, true); err != nil {
+			return err
+		}
+		if err := b.tx.db.pager.relieve(); err != nil {
 			return err
 		}
 		c.dirty, b.dirty = !final, true
@@ -624,6 +652,7 @@ func (b *Bucket) SetSequence(n uint64) error {
 	b.log()
 	if b.tx.logs() {
 		b.tx.ops.SetSequence(n)
+		b.tx.logged()
 	}
 	return nil
 }

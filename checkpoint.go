@@ -27,8 +27,8 @@ type slot struct {
 //  5. Only now let the previous checkpoint go: its pages, its free set's pages.
 //  6. Let go of the log before k, and cut the file's free tail.
 //
-// A failure before step 4 leaves everything as it was and is tried again. A failed sync, and
-// a failure in step 4 behind the first sync, poisons.
+// A failure before step 4 leaves everything as it was and is tried again. A failed sync poisons, and so does any
+// failure in step 4: a meta may be on the disk then that names what would be used again.
 type checkpoint struct {
 	db     *DB
 	state  state
@@ -245,8 +245,11 @@ func (c *checkpoint) complete(m page.Meta) error {
 	db.log.Release(c.state.pos)
 	set := c.set
 	c.set = nil
-	_, err := db.free.Cut(set, db.data.Truncate)
-	return err
+	db.stats.checkpoints.Add(1)
+	if _, err := db.free.Cut(set, db.data.Truncate); err != nil {
+		db.noteBackground(err) // the file is longer than it had to be
+	}
+	return nil
 }
 
 // writeSlots is steps 4 and 5: it writes the slot that is older, then the other one.
@@ -255,16 +258,13 @@ func (db *DB) writeSlots(m page.Meta, own freelist.Extent) error {
 	if db.slots[1].meta.Checkpoint < db.slots[0].meta.Checkpoint {
 		first = 1
 	}
-	for n, i := range [2]int{first, 1 - first} {
+	for _, i := range [2]int{first, 1 - first} {
 		// A poisoned handle must not write a meta: what it would name may not be on the disk.
 		if err := db.poisoned(); err != nil {
 			return err
 		}
 		if err := db.data.WriteMeta(i, &m); err != nil {
-			if n == 0 {
-				return err // the other slot is whole, and what it names untouched
-			}
-			return db.poison(err)
+			return db.poison(err) // it may have been written all the same
 		}
 		if err := db.file.Sync(); err != nil {
 			return db.poison(err)

@@ -156,6 +156,7 @@ func (db *DB) adopt() error {
 		f.died = p.tx
 	}
 	db.groups.hold(p.own)
+	db.stats.commits.Add(1)
 	pins := db.pinsLocked()
 	err := db.free.Commit(p.tx, p.died, pins)
 	db.free.Reclaim(pins)
@@ -247,11 +248,18 @@ func (db *DB) afterCommit() {
 	}
 	if db.checkpointDue() {
 		db.inBackground(&db.checkpointer, func() {
-			if err := db.checkpointNow(); err != nil {
-				db.backgroundError.Store(&err)
-			}
+			db.noteBackground(db.checkpointNow())
 		})
 	}
+}
+
+// noteBackground keeps the error of work that nobody waits for, for Stats; nil clears it.
+func (db *DB) noteBackground(err error) {
+	if err == nil {
+		db.backgroundError.Store(nil)
+		return
+	}
+	db.backgroundError.Store(&err)
 }
 
 // inBackground runs fn in a goroutine of its own unless one of its kind runs already.

@@ -14,25 +14,26 @@ func (db *DB) Compact(path string) error {
 	return db.View(func(tx *Tx) error { return tx.compact(path) })
 }
 
-func (tx *Tx) compact(path string) error {
+func (tx *Tx) compact(path string) (err error) {
 	db := tx.db
+	if err := tx.audit(nil); err != nil {
+		return err // a copy would look sound; and buckets may go round in a circle
+	}
 	if _, err := db.opts.fs.Stat(path); err == nil {
 		return &fs.PathError{Op: "folio: compact", Path: path, Err: fs.ErrExist}
 	}
 	tmp := path + ".new-" + hex.EncodeToString(randomBytes(6))
 	o := Options{PageSize: db.pageSize, FileMode: db.opts.FileMode, MemoryLimit: db.opts.MemoryLimit, fs: db.opts.fs}
-	dst, err := Open(tmp, &o)
-	if err != nil {
+	finished := false
+	defer func() {
+		if !finished { // a fault of the source passes through as a panic
+			err = errors.Join(err, removeStore(db, tmp))
+		}
+	}()
+	if err := tx.compactInto(tmp, &o); err != nil {
 		return err
 	}
-	err = dst.Update(func(to *Tx) error {
-		to.bulk = true // written once, whatever its size
-		return copyBucket(&to.root, &tx.root)
-	})
-	err = errors.Join(err, dst.Close())
-	if err != nil {
-		return errors.Join(err, removeStore(db, tmp))
-	}
+	finished = true
 	if err := db.opts.fs.Link(tmp, path); err != nil {
 		return errors.Join(outer(err), removeStore(db, tmp))
 	}
@@ -40,6 +41,19 @@ func (tx *Tx) compact(path string) error {
 		return outer(err)
 	}
 	return outer(db.opts.fs.SyncDir(filepath.Dir(path)))
+}
+
+// compactInto copies all buckets to a new store at path.
+func (tx *Tx) compactInto(path string, o *Options) (err error) {
+	dst, err := Open(path, o)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, dst.Close()) }()
+	return dst.Update(func(to *Tx) error {
+		to.bulk = true // written once, whatever its size
+		return copyBucket(&to.root, &tx.root)
+	})
 }
 
 // removeStore removes what is left of a store that could not be finished.

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -75,6 +76,12 @@ func (db *DB) initialise(path string) error {
 		return nil
 	}
 	if blank, err := isBlank(db.file); err != nil || !blank {
+		return err
+	}
+	if _, err := db.opts.fs.Stat(logName(path)); err == nil {
+		return &logError{fmt.Errorf("%s is there, but its data file %s is empty: put the data file back, or move the log away",
+			logName(path), filepath.Base(path))}
+	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	if err := db.format(db.file); err != nil {

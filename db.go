@@ -73,8 +73,10 @@ type DB struct {
 	slots         [2]slot
 
 	publishing sync.Mutex
+	released   bool // the files are closed; guarded by publishing
 	append     sync.Mutex
 	groups     groups
+	covered    []*group // scratch of who leads
 
 	free *freelist.List
 	log  *wal.Log // nil until the first commit after a clean open; set under writer and checkpointing
@@ -300,11 +302,11 @@ func (db *DB) readers() int {
 
 // finish makes a store that was written a clean one. All locks that matter are held or idle.
 func (db *DB) finish() error {
-	if db.log == nil || db.opts.ReadOnly {
-		return nil
-	}
 	if err := db.poisoned(); err != nil {
 		return err
+	}
+	if db.log == nil || db.opts.ReadOnly {
+		return nil
 	}
 	db.checkpointing.Lock()
 	defer db.checkpointing.Unlock()
@@ -356,6 +358,9 @@ func (db *DB) removeLog() error {
 
 // release closes what is open, whatever state the handle is in.
 func (db *DB) release() error {
+	db.publishing.Lock()
+	defer db.publishing.Unlock()
+	db.released = true
 	var errs []error
 	if db.log != nil {
 		errs = append(errs, db.log.Close())

@@ -111,8 +111,12 @@ func outer(err error) error {
 	switch {
 	case err == nil:
 		return nil
+	case errors.Is(err, ErrLogCorrupt):
+		return err
 	case errors.As(err, &log):
 		return &logError{err}
+	case errors.Is(err, wal.ErrVersion):
+		return fmt.Errorf("%w: %w", ErrVersionMismatch, err)
 	}
 	if s := err.Error(); len(s) >= 6 && s[:6] == "folio:" {
 		return err

@@ -139,6 +139,7 @@ func (db *DB) flushLocked(sealed func()) (*group, error) {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	db.stats.groups.Add(1)
 	n.end.pos = pos
 	n.appended = true
 	g.unappended -= size
@@ -157,12 +158,17 @@ func (db *DB) lead() {
 		return
 	}
 	g.mu.Lock()
-	covered := 0
-	for covered < len(g.sealed) && g.sealed[covered].appended {
-		covered++
+	// The list itself may lose groups during the sync: see forget.
+	covered := db.covered[:0]
+	for _, n := range g.sealed {
+		if !n.appended {
+			break
+		}
+		covered = append(covered, n)
 	}
+	db.covered = covered
 	relaxed := g.relaxed
-	idle := covered == 0 && relaxed == g.relaxedSynced
+	idle := len(covered) == 0 && relaxed == g.relaxedSynced
 	g.mu.Unlock()
 	if idle {
 		return
@@ -177,13 +183,13 @@ func (db *DB) lead() {
 		return
 	}
 	g.relaxedSynced = relaxed
-	for i, n := range g.sealed[:covered] {
+	for _, n := range covered {
 		n.durable = true
 		n.wake()
-		g.sealed[i] = nil
 		db.acknowledge(n.end)
 	}
-	g.sealed = append(g.sealed[:0], g.sealed[covered:]...)
+	clear(covered)
+	g.sealed = slices.DeleteFunc(g.sealed, func(n *group) bool { return n.durable })
 }
 
 // acknowledge makes s what the next reader is shown. groups.mu is held.
@@ -255,24 +261,24 @@ func (db *DB) await(n *group) error {
 
 // settle waits until everything committed so far is durable.
 func (db *DB) settle() error {
-	n, err := db.flush()
-	if err != nil {
+	if _, err := db.flush(); err != nil {
 		return err
 	}
 	g := &db.groups
-	if n == nil {
-		g.mu.Lock()
-		if k := len(g.sealed); k > 0 {
-			n = g.sealed[k-1]
-		} else if g.relaxed > g.relaxedSynced {
-			n = &group{end: g.acked, appended: true} // stands for those that are forgotten
-			g.sealed = append(g.sealed, n)
-		}
+	g.mu.Lock()
+	if err := db.poisoned(); err != nil {
 		g.mu.Unlock()
+		return err
 	}
-	if n == nil {
+	if len(g.sealed) == 0 && g.relaxed == g.relaxedSynced {
+		g.mu.Unlock()
 		return nil
 	}
+	// A group of nothing, behind all others. Waiting for the last one that is there would not do: it may be
+	// forgotten meanwhile, and those that have been forgotten may be younger.
+	n := &group{end: g.acked, appended: true, syncs: 1}
+	g.sealed = append(g.sealed, n)
+	g.mu.Unlock()
 	return db.await(n)
 }
 

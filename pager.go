@@ -70,9 +70,18 @@ func (p *pager) reset() {
 // Page returns a page that the transaction can reach.
 func (p *pager) Page(id page.ID) ([]byte, error) {
 	if f := p.db.frames.get(id); f != nil {
-		return f.buf, nil
+		return f.node()
 	}
 	return p.mapped(id)
+}
+
+// node returns the buffer of a frame that holds a node page. A damaged file can name a run where a
+// page belongs.
+func (f *frame) node() ([]byte, error) {
+	if f.run {
+		return nil, &CorruptError{Page: f.id, Offset: -1, Invariant: 2, Reason: "is part of a run, not a page of a tree"}
+	}
+	return f.buf, nil
 }
 
 func (p *pager) mapped(id page.ID) ([]byte, error) {
@@ -84,7 +93,7 @@ func (p *pager) mapped(id page.ID) ([]byte, error) {
 
 // Run returns the content of a run.
 func (p *pager) Run(r page.Ref, n int) ([]byte, error) {
-	if f := p.db.frames.get(r.ID); f != nil && len(f.buf) >= n {
+	if f := p.db.frames.get(r.ID); f != nil && f.run && len(f.buf) >= n {
 		return f.buf[:n:n], nil
 	}
 	if uint64(r.ID)+uint64(pagesOf(n, p.db.pageSize)) > uint64(p.view.Count()) {
@@ -99,12 +108,15 @@ func (p *pager) TxID() page.TxID { return p.tx }
 // Touch makes a page the transaction's own.
 func (p *pager) Touch(id page.ID) (page.ID, []byte, error) {
 	f := p.db.frames.get(id)
-	if f != nil && f.born == p.tx {
+	if f != nil && f.born == p.tx && !f.run {
 		return id, f.buf, nil
 	}
 	var old []byte
 	if f != nil {
-		old = f.buf
+		var err error
+		if old, err = f.node(); err != nil {
+			return 0, nil, err
+		}
 	} else {
 		var err error
 		if old, err = p.mapped(id); err != nil {

@@ -13,6 +13,9 @@ import (
 func (db *DB) publish() error {
 	db.publishing.Lock()
 	defer db.publishing.Unlock()
+	if db.released {
+		return ErrDatabaseNotOpen // Close has not seen this reader, who has no pin yet
+	}
 
 	g := &db.groups
 	g.mu.Lock()

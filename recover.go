@@ -293,7 +293,7 @@ func (db *DB) replay(f vfs.File) (r replayed, err error) {
 				r.tx.replaying = true
 			}
 			if err := r.tx.replay(ops); err != nil {
-				return fmt.Errorf("replay of transaction %d: %w", id, err)
+				return replayError(f, rec, id, err)
 			}
 			r.last = page.TxID(id)
 		}
@@ -301,6 +301,19 @@ func (db *DB) replay(f vfs.File) (r replayed, err error) {
 	})
 	r.log = log
 	return r, err
+}
+
+// replayError sorts the error of a transaction's replay. Its operations succeeded when they were logged, so an error
+// of use means that the log and the data file do not belong together.
+func replayError(f vfs.File, rec wal.Record, id uint64, err error) error {
+	err = fmt.Errorf("replay of transaction %d: %w", id, err)
+	for _, use := range []error{wal.ErrCorrupt, ErrBucketNotFound, ErrBucketExists, ErrBucketNameRequired, ErrKeyRequired,
+		ErrKeyTooLarge, ErrValueTooLarge, ErrIncompatibleValue, ErrSameBuckets} {
+		if errors.Is(err, use) {
+			return &logError{fmt.Errorf("%s: offset %d: %w", filepath.Base(f.Name()), rec.Offset, err)}
+		}
+	}
+	return err
 }
 
 func (db *DB) logDamage(f vfs.File, rec wal.Record, reason string) error {
@@ -382,14 +395,14 @@ func newOverlay(frames frameTable, view page.View, pageSize int) *overlay {
 // Page returns a page.
 func (o *overlay) Page(id page.ID) ([]byte, error) {
 	if f := o.frames.get(id); f != nil {
-		return f.buf, nil
+		return f.node()
 	}
 	return o.view.Page(id)
 }
 
 // Run returns the content of a run.
 func (o *overlay) Run(r page.Ref, n int) ([]byte, error) {
-	if f := o.frames.get(r.ID); f != nil && len(f.buf) >= n {
+	if f := o.frames.get(r.ID); f != nil && f.run && len(f.buf) >= n {
 		return f.buf[:n:n], nil
 	}
 	return o.view.Run(r, n)
@@ -409,7 +422,11 @@ func (db *DB) requireLog() error {
 	m := db.newest()
 	opt := db.logOptions()
 	opt.Replace = true
-	log, err := wal.Create(db.opts.fs, logName(db.file.Name()), db.opts.FileMode, db.storeID, m.Checkpoint+1, wal.LSN(m.LogLSN), opt)
+	info, err := db.file.Stat()
+	if err != nil {
+		return outer(err)
+	}
+	log, err := wal.Create(db.opts.fs, logName(db.file.Name()), info.Mode.Perm(), db.storeID, m.Checkpoint+1, wal.LSN(m.LogLSN), opt)
 	if err != nil {
 		return outer(err)
 	}

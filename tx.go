@@ -164,6 +164,7 @@ const keepOps = 4 << 20
 // abort rolls a write transaction back and releases the writer lock.
 func (tx *Tx) abort() {
 	db := tx.db
+	db.stats.rollbacks.Add(1)
 	db.pager.rollback()
 	tx.end()
 	db.writer.Unlock()
@@ -321,9 +322,11 @@ func (tx *Tx) contains(addr uintptr) (page.ID, bool) {
 	if tx.writing == nil {
 		return tx.snapshot.m.Contains(addr)
 	}
-	for _, m := range tx.db.pager.maps {
-		if id, ok := m.Contains(addr); ok {
-			return id, true
+	if !tx.done {
+		for _, m := range tx.db.pager.maps {
+			if id, ok := m.Contains(addr); ok {
+				return id, true
+			}
 		}
 	}
 	m := tx.db.data.Map() // a commit that ended has let go of the others
