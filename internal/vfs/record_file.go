@@ -1,0 +1,228 @@
+package vfs
+
+import (
+	"bytes"
+	"slices"
+	"sync"
+)
+
+// recordedFile is an open file of a Recorder.
+type recordedFile struct {
+	r     *Recorder
+	under File
+	ino   int
+	name  string // relative
+}
+
+func (f *recordedFile) begin(kind Kind, off, n int64, data []byte) int {
+	return f.r.begin(Op{Kind: kind, Ino: f.ino, Name: f.name, Off: off, N: n, Data: data})
+}
+
+func (f *recordedFile) WriteAt(p []byte, off int64) (int, error) {
+	data := bytes.Clone(p)
+	seq := f.begin(KindWrite, off, int64(len(p)), data)
+	n, err := f.under.WriteAt(p, off)
+	f.r.end(seq, err, func(op *Op) { op.Data = data[:n:n] })
+	return n, err
+}
+
+func (f *recordedFile) WriteV(bufs [][]byte, off int64) error {
+	data := bytes.Join(bufs, nil)
+	seq := f.begin(KindWrite, off, int64(len(data)), data)
+	err := f.under.WriteV(bufs, off)
+	n := len(data)
+	if err != nil {
+		n = f.landed(data, off)
+	}
+	f.r.end(seq, err, func(op *Op) { op.Data = data[:n:n] })
+	return err
+}
+
+// landed finds how much of a failed write is in the file.
+func (f *recordedFile) landed(data []byte, off int64) int {
+	there := make([]byte, len(data))
+	n, _ := f.under.ReadAt(there, off)
+	for i := range n {
+		if there[i] != data[i] {
+			return i
+		}
+	}
+	return n
+}
+
+func (f *recordedFile) Truncate(size int64) error {
+	seq := f.begin(KindTruncate, size, 0, nil)
+	return f.resized(seq, f.under.Truncate(size))
+}
+
+func (f *recordedFile) Allocate(off, n int64) error {
+	seq := f.begin(KindAllocate, off, n, nil)
+	return f.resized(seq, f.under.Allocate(off, n))
+}
+
+// resized ends a change of size. One that failed may have happened in part.
+func (f *recordedFile) resized(seq int, err error) error {
+	var size int64
+	resized := false
+	if err != nil {
+		if info, statErr := f.under.Stat(); statErr == nil {
+			size, resized = info.Size, true
+		}
+	}
+	f.r.end(seq, err, func(op *Op) { op.size, op.resized = size, resized })
+	return err
+}
+
+func (f *recordedFile) Sync() error {
+	seq := f.begin(KindSync, 0, 0, nil)
+	err := f.under.Sync()
+	f.r.end(seq, err, nil)
+	return err
+}
+
+// DropCache also does what no kernel does on request: it puts an end to the doubt
+// about writes that a failed sync has lost. Up to now the cache has shown them; from
+// now on the real file shows what Recorder.LostAtDrop says is on the disk.
+// Pages that are mapped stay in the cache, so with a mapping it does nothing.
+func (f *recordedFile) DropCache() error {
+	seq := f.begin(KindDrop, 0, 0, nil)
+	err := f.under.DropCache()
+	if err == nil && f.r.mappings(f.ino) == 0 {
+		return f.showDisk(seq)
+	}
+	f.r.end(seq, err, nil)
+	return err
+}
+
+// showDisk decides what the disk holds of lost sectors, ends operation seq
+// with that, and makes the real file show it. Nothing may write meanwhile.
+func (f *recordedFile) showDisk(seq int) error {
+	log := f.r.Log()
+	var fates []Fate
+	var areas []span
+	if mayHaveLost(log) {
+		fates, areas = f.lost(log)
+	}
+	f.r.end(seq, nil, func(op *Op) { op.fates = fates })
+	if len(fates) == 0 {
+		return nil
+	}
+	h := NewHistory(f.r.Log())
+	s := h.State(h.Events(), KeepAll)
+	for i := range s.plan.files {
+		if file := &s.plan.files[i]; file.ino == f.ino {
+			return f.show(s, file, areas)
+		}
+	}
+	return nil
+}
+
+// show writes areas of the file as s has them into the real file.
+func (f *recordedFile) show(s *State, file *planFile, areas []span) error {
+	size, _ := s.plan.size(file, s.fates)
+	for _, a := range areas {
+		if a.to = min(a.to, size); a.from >= a.to {
+			continue
+		}
+		buf := make([]byte, a.to-a.from)
+		s.fill(file, buf, a.from)
+		if _, err := f.under.WriteAt(buf, a.from); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mayHaveLost tells whether a sync has ever failed in a log or before it.
+func mayHaveLost(log []Op) bool {
+	for i := range log {
+		switch op := &log[i]; {
+		case op.Kind == KindStart:
+			for _, n := range op.start.files {
+				if n != nil && slices.ContainsFunc(n.doubt, func(c change) bool { return c.lost }) {
+					return true
+				}
+			}
+		case op.Err != nil && (op.Kind == KindSync || op.Kind == KindMsync):
+			return true
+		}
+	}
+	return false
+}
+
+// lost finds the lost sectors of the file and decides their fates.
+func (f *recordedFile) lost(log []Op) (fates []Fate, areas []span) {
+	choose := f.r.LostAtDrop
+	if choose == nil {
+		choose = DropAll
+	}
+	h := NewHistory(log)
+	n := h.plan(h.Events()).snap.file(f.ino)
+	if n == nil {
+		return nil, nil
+	}
+	for i := range n.doubt {
+		c := &n.doubt[i]
+		if !c.lost || c.data == nil {
+			continue
+		}
+		for _, area := range sectorsOf(c.spans) {
+			part := int(area.from/sectorSize - c.off/sectorSize)
+			fates = append(fates, choose(Unit{Op: c.num, Part: part, Ino: f.ino}))
+			areas = append(areas, area)
+		}
+	}
+	return fates, areas
+}
+
+func (r *Recorder) mappings(ino int) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.mapped[ino]
+}
+
+func (f *recordedFile) Map(length int64) (Mapping, error) {
+	m, err := f.under.Map(length)
+	if err != nil {
+		return nil, err
+	}
+	f.r.mu.Lock()
+	defer f.r.mu.Unlock()
+	f.r.mapped[f.ino]++
+	return &recordedMapping{f: f, under: m}, nil
+}
+
+func (f *recordedFile) Name() string                            { return f.under.Name() }
+func (f *recordedFile) ReadAt(p []byte, off int64) (int, error) { return f.under.ReadAt(p, off) }
+func (f *recordedFile) Stat() (Info, error)                     { return f.under.Stat() }
+func (f *recordedFile) Lock(off int64, exclusive bool) error    { return f.under.Lock(off, exclusive) }
+func (f *recordedFile) Unlock(off int64) error                  { return f.under.Unlock(off) }
+func (f *recordedFile) Close() error                            { return f.under.Close() }
+
+// recordedMapping is a mapping of a recordedFile, which may be closed by now.
+type recordedMapping struct {
+	f     *recordedFile
+	under Mapping
+	once  sync.Once
+}
+
+func (m *recordedMapping) Sync(off, n int64) error {
+	seq := m.f.begin(KindMsync, off, n, nil)
+	err := m.under.Sync(off, n)
+	m.f.r.end(seq, err, nil)
+	return err
+}
+
+func (m *recordedMapping) Close() error {
+	m.once.Do(func() {
+		m.f.r.mu.Lock()
+		defer m.f.r.mu.Unlock()
+		m.f.r.mapped[m.f.ino]--
+	})
+	return m.under.Close()
+}
+
+func (m *recordedMapping) Bytes() []byte               { return m.under.Bytes() }
+func (m *recordedMapping) Extend(length int64) bool    { return m.under.Extend(length) }
+func (m *recordedMapping) Populate(off, n int64) error { return m.under.Populate(off, n) }
+func (m *recordedMapping) WillNeed(off, n int64)       { m.under.WillNeed(off, n) }
