@@ -1,0 +1,151 @@
+package vfs
+
+// failingFile is an open file of a Failer. Each method calls fate or do
+// itself, so that the caller's line is at a known depth of the stack.
+type failingFile struct {
+	f     *Failer
+	under File
+}
+
+func (f *failingFile) Name() string { return f.under.Name() }
+
+func (f *failingFile) ReadAt(p []byte, off int64) (int, error) {
+	r := f.f.fate(KindRead, f.Name())
+	if r == nil {
+		return f.under.ReadAt(p, off)
+	}
+	n := 0
+	if part := r.part(len(p)); part > 0 {
+		n, _ = f.under.ReadAt(p[:part], off)
+	}
+	return n, r.fail(KindRead, f.Name())
+}
+
+func (f *failingFile) WriteAt(p []byte, off int64) (int, error) {
+	r := f.f.fate(KindWrite, f.Name())
+	if r == nil {
+		return f.under.WriteAt(p, off)
+	}
+	return f.short(r, p, off)
+}
+
+func (f *failingFile) WriteV(bufs [][]byte, off int64) error {
+	r := f.f.fate(KindWrite, f.Name())
+	if r == nil {
+		return f.under.WriteV(bufs, off)
+	}
+	total := 0
+	for _, b := range bufs {
+		total += len(b)
+	}
+	left := r.part(total)
+	for _, b := range bufs {
+		b = b[:min(len(b), left)]
+		n, err := f.under.WriteAt(b, off)
+		if err != nil {
+			return err
+		}
+		off, left = off+int64(n), left-n
+	}
+	return r.fail(KindWrite, f.Name())
+}
+
+// short writes as much of p as the rule lets through.
+func (f *failingFile) short(r *Rule, p []byte, off int64) (int, error) {
+	n := 0
+	if part := r.part(len(p)); part > 0 {
+		var err error
+		if n, err = f.under.WriteAt(p[:part], off); err != nil {
+			return n, err
+		}
+	}
+	return n, r.fail(KindWrite, f.Name())
+}
+
+func (f *failingFile) Truncate(size int64) error {
+	return f.f.do(KindTruncate, f.Name(), func() error { return f.under.Truncate(size) })
+}
+
+func (f *failingFile) Allocate(off, n int64) error {
+	return f.f.do(KindAllocate, f.Name(), func() error { return f.under.Allocate(off, n) })
+}
+
+func (f *failingFile) Sync() error {
+	return f.f.do(KindSync, f.Name(), f.under.Sync)
+}
+
+func (f *failingFile) Stat() (info Info, err error) {
+	err = f.f.do(KindStat, f.Name(), func() error {
+		info, err = f.under.Stat()
+		return err
+	})
+	return info, err
+}
+
+func (f *failingFile) DropCache() error {
+	return f.f.do(KindDrop, f.Name(), f.under.DropCache)
+}
+
+func (f *failingFile) Lock(off int64, exclusive bool) error {
+	return f.f.do(KindLock, f.Name(), func() error { return f.under.Lock(off, exclusive) })
+}
+
+func (f *failingFile) Unlock(off int64) error {
+	return f.f.do(KindUnlock, f.Name(), func() error { return f.under.Unlock(off) })
+}
+
+func (f *failingFile) Map(length int64) (Mapping, error) {
+	if r := f.f.fate(KindMap, f.Name()); r != nil {
+		return nil, r.fail(KindMap, f.Name())
+	}
+	m, err := f.under.Map(length)
+	if err != nil {
+		return nil, err
+	}
+	return &failingMapping{f: f, under: m}, nil
+}
+
+// Close closes the file in any case: nobody could do so later.
+func (f *failingFile) Close() error {
+	r := f.f.fate(KindClose, f.Name())
+	err := f.under.Close()
+	if err == nil && r != nil {
+		err = r.fail(KindClose, f.Name())
+	}
+	return err
+}
+
+// failingMapping is a mapping of a failingFile.
+type failingMapping struct {
+	f     *failingFile
+	under Mapping
+}
+
+func (m *failingMapping) Bytes() []byte { return m.under.Bytes() }
+
+func (m *failingMapping) Extend(length int64) bool {
+	if m.f.f.fate(KindExtend, m.f.Name()) != nil {
+		return false
+	}
+	return m.under.Extend(length)
+}
+
+func (m *failingMapping) Sync(off, n int64) error {
+	return m.f.f.do(KindMsync, m.f.Name(), func() error { return m.under.Sync(off, n) })
+}
+
+func (m *failingMapping) Populate(off, n int64) error {
+	return m.f.f.do(KindPopulate, m.f.Name(), func() error { return m.under.Populate(off, n) })
+}
+
+func (m *failingMapping) WillNeed(off, n int64) { m.under.WillNeed(off, n) }
+
+// Close unmaps in any case.
+func (m *failingMapping) Close() error {
+	r := m.f.f.fate(KindClose, m.f.Name())
+	err := m.under.Close()
+	if err == nil && r != nil {
+		err = r.fail(KindClose, m.f.Name())
+	}
+	return err
+}
