@@ -67,9 +67,19 @@ func (d *dump) page(id page.ID, level int, born page.TxID, depth int, separator 
 	}
 }
 
+// fewKeys is how many keys of a leaf are shown. Of more, where values are not, it is the first and the last one.
+const fewKeys = 12
+
 // items writes the entries of a leaf behind the line's head.
 func (d *dump) items(l page.Leaf) {
-	for i := range l.Count() {
+	n := l.Count()
+	for i := range n {
+		if !d.values && n > fewKeys && i > 0 && i < n-1 {
+			if i == 1 {
+				fmt.Fprintf(d.w, " ... %d more ...", n-2)
+			}
+			continue
+		}
 		key, value, bucket, err := d.t.item(l, i, false)
 		if err != nil {
 			fmt.Fprintf(d.w, " error: %v", err)
@@ -85,11 +95,11 @@ func (d *dump) items(l page.Leaf) {
 	fmt.Fprintln(d.w)
 }
 
-// abridged escapes bytes, of many only the first ones, and their number.
+// abridged escapes bytes, of many only the first and the last ones, and their number.
 func abridged(b []byte) string {
-	const most = 24
+	const most, first, last = 32, 12, 8
 	if len(b) <= most {
 		return page.Escape(b)
 	}
-	return fmt.Sprintf("%s...(%d)", page.Escape(b[:most]), len(b))
+	return fmt.Sprintf("%s...%s(%d)", page.Escape(b[:first]), page.Escape(b[len(b)-last:]), len(b))
 }

@@ -29,6 +29,8 @@ type memory struct {
 
 	rnd    *rand.Rand // decides about spilling; nil: never
 	strict bool       // complain about what only a damaged tree does
+	doomed bool       // an operation failed
+	calls  int        // of Page, Touch and Run
 	allocs []page.ID  // since the last report
 	frees  []page.ID
 	fails  []string
@@ -41,6 +43,7 @@ type memPage struct {
 	sum     uint64 // of buf, where it must not change
 	exposed bool
 	dead    bool
+	damaged bool // to be validated before it is shown
 }
 
 type memRun struct {
@@ -99,12 +102,25 @@ func (m *memory) Page(id page.ID) ([]byte, error) {
 		m.complain("page %d read, which is none", id)
 		return nil, &page.CorruptError{Page: id, Offset: -1, Reason: "no such page"}
 	}
+	if err := m.see(id, p); err != nil {
+		return nil, err
+	}
 	m.used[id] = true
 	return p.buf[:m.ps:m.ps], nil
 }
 
+// see counts looks at pages, and validates those that were damaged on purpose.
+func (m *memory) see(id page.ID, p *memPage) error {
+	m.calls++
+	if p.damaged {
+		return page.Validate(p.buf, id)
+	}
+	return nil
+}
+
 func (m *memory) Run(r page.Ref, n int) ([]byte, error) {
 	m.enter()
+	m.calls++
 	run := m.runs[r.ID]
 	if run == nil || run.dead && m.strict || len(run.data) != n || run.sum != r.Sum {
 		m.complain("run %v of %d bytes read, which is none", r, n)
@@ -121,6 +137,9 @@ func (m *memory) Touch(id page.ID) (page.ID, []byte, error) {
 	if p == nil || p.dead && m.strict {
 		m.complain("page %d touched, which is none", id)
 		return 0, nil, &page.CorruptError{Page: id, Offset: -1, Reason: "no such page"}
+	}
+	if err := m.see(id, p); err != nil {
+		return 0, nil, err
 	}
 	if p.own {
 		return id, p.buf, nil
@@ -168,7 +187,7 @@ func (m *memory) Free(id page.ID, born page.TxID) {
 		return
 	}
 	if born != 0 && born != p.born {
-		m.failf("page %d freed as born in %d, not %d", id, born, p.born)
+		m.complain("page %d freed as born in %d, not %d", id, born, p.born)
 	}
 	m.release(id)
 }
@@ -235,7 +254,7 @@ func (m *memory) endOperation() {
 		if p.dead {
 			return true
 		}
-		if m.strict {
+		if m.strict || !m.doomed {
 			copied := bytes.Clone(p.buf)
 			page.Seal(copied)
 			if err := page.Validate(copied, id); err != nil {

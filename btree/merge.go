@@ -104,8 +104,14 @@ func (t *Tree) joinLeaves(parent page.Branch, left int) (bool, error) {
 		return false, err
 	}
 	r := page.Leaf(rp)
+	if page.CountOf(lp) == 0 || page.CountOf(rp) == 0 {
+		return false, corrupt(page.IDOf(parent), -1, 2, "empty leaf below a branch")
+	}
 	if page.Leaf(lp).Live()+r.Live() > joined(rp) {
 		return false, nil
+	}
+	if err := t.leavesAscend(lp, r); err != nil {
+		return false, err
 	}
 	s := step{}
 	if s.id, s.p, err = t.touchChild(parent, left, 0); err != nil {
@@ -150,6 +156,12 @@ func (t *Tree) joinBranches(parent page.Branch, left, level int) (bool, error) {
 	if page.MergeSize(lp, rp, sep) > joined(lp) {
 		return false, nil
 	}
+	if err := t.suits(lp, page.CountOf(lp)-1, math.MaxInt, sep); err != nil {
+		return false, err
+	}
+	if err := t.suits(rp, 0, 1, sep); err != nil {
+		return false, err
+	}
 	// Both are touched, because Move takes the entries out of the page that they come from.
 	if _, lp, err = t.touchChild(parent, left, level); err != nil {
 		return false, err
@@ -188,7 +200,11 @@ func (t *Tree) borrow(parent page.Branch, i, level int) error {
 		if other.Count()-n < 2 {
 			continue
 		}
-		if t.lend(parent, other, b, at, n, from > i) {
+		ok, err := t.lend(parent, other, b, at, n, from > i)
+		if err != nil {
+			return err
+		}
+		if ok {
 			describe(parent, i, branchHalf(b))
 			describe(parent, from, branchHalf(other))
 			return nil
@@ -200,7 +216,7 @@ func (t *Tree) borrow(parent page.Branch, i, level int) error {
 // lend moves n children of from, its first ones or its last, to the branch to beside it. Separator at of the parent
 // comes down between them and the one that now divides the two goes up. It reports false, with nothing changed, if that
 // does not fit.
-func (t *Tree) lend(parent, from, to page.Branch, at, n int, first bool) bool {
+func (t *Tree) lend(parent, from, to page.Branch, at, n int, first bool) (bool, error) {
 	var down, up sepBuffer
 	old := parent.Sep(at, down[:0])
 	k := n
@@ -208,12 +224,21 @@ func (t *Tree) lend(parent, from, to page.Branch, at, n int, first bool) bool {
 		k = from.Count() - n
 	}
 	fresh := from.Sep(k, up[:0])
+	if err := t.suits(parent, at-1, at+1, fresh); err != nil {
+		return false, err
+	}
+	lo, hi := 0, 1 // where the other separators of from are, seen from old
+	if !first {
+		lo, hi = from.Count()-1, math.MaxInt
+	}
+	if err := t.suits(from, lo, hi, old); err != nil {
+		return false, err
+	}
 	if !parent.ReplaceSep(at, fresh) {
-		return false
+		return false, nil
 	}
 	if first && from.Move(to, 0, k, old) || !first && from.MoveFront(to, k, from.Count(), old) {
-		return true
+		return true, nil
 	}
-	parent.ReplaceSep(at, old)
-	return false
+	return false, must(parent.ReplaceSep(at, old), page.IDOf(parent))
 }

@@ -136,3 +136,54 @@ func (t *Tree) freeSeparator(b page.Branch, i int) {
 		t.w.FreeRun(b.SepRef(i), b.SepLen(i))
 	}
 }
+
+// ascend checks that two keys which are to stand side by side in page id are in order. Between pages of a damaged file
+// they may not be; moving entries must not make a page of that which is damaged in itself.
+func ascend(id page.ID, left, right []byte) error {
+	if bytes.Compare(left, right) >= 0 {
+		return corrupt(id, -1, 3, "keys do not ascend from one page to the next")
+	}
+	return nil
+}
+
+// suits checks that sep is in order between separators lo and hi of b, as far as there are such.
+func (t *Tree) suits(b page.Branch, lo, hi int, sep page.Sep) error {
+	key := sep.Key
+	if sep.Len > page.MaxKey(len(b)) {
+		var err error
+		if key, err = t.readRun(page.IDOf(b), sep.Ref, uint64(sep.Len)); err != nil {
+			return err
+		}
+	}
+	var buf sepBuffer
+	if lo > 0 {
+		left, err := t.separator(b, lo, buf[:0])
+		if err == nil {
+			err = ascend(page.IDOf(b), left, key)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if hi < b.Count() {
+		right, err := t.separator(b, hi, buf[:0])
+		if err == nil {
+			err = ascend(page.IDOf(b), key, right)
+		}
+		return err
+	}
+	return nil
+}
+
+// leavesAscend checks that the keys of one leaf are below those of the next.
+func (t *Tree) leavesAscend(left, right page.Leaf) error {
+	last, err := t.key(left, left.Count()-1)
+	if err != nil {
+		return err
+	}
+	first, err := t.key(right, 0)
+	if err != nil {
+		return err
+	}
+	return ascend(page.IDOf(right), last, first)
+}

@@ -143,8 +143,8 @@ func (t *Tree) divide(q *sequence, k int, buf []byte) (page.Sep, error) {
 	if err != nil {
 		return page.Sep{}, err
 	}
-	if bytes.Compare(left, right) >= 0 {
-		return page.Sep{}, corrupt(page.IDOf(q.l), -1, 3, "keys do not ascend")
+	if err := ascend(page.IDOf(q.l), left, right); err != nil {
+		return page.Sep{}, err
 	}
 	short := page.Shortest(left, right)
 	if len(short) <= page.MaxKey(len(q.l)) {
@@ -240,6 +240,9 @@ func (t *Tree) addChild(pa *path, left, right half, sep page.Sep) error {
 	for ; level <= int(t.level); level++ {
 		s := &pa[level]
 		b := page.Branch(s.p)
+		if err := t.suits(b, s.i, s.i+1, sep); err != nil {
+			return err
+		}
 		describe(b, s.i, left)
 		if b.Insert(s.i+1, sep, right.id, right.items, right.refs) {
 			break
@@ -343,6 +346,9 @@ func (t *Tree) moveSeparator(b page.Branch, i int, q *sequence, cut int) (bool, 
 	if err != nil {
 		return false, err
 	}
+	if err := t.suits(b, i-1, i+1, sep); err != nil {
+		return false, err
+	}
 	long, old, n := b.IsLong(i), page.Ref{}, b.SepLen(i)
 	if long {
 		old = b.SepRef(i)
@@ -367,6 +373,9 @@ func (t *Tree) shift(pa *path, q *sequence, cut, sibling int) error {
 		return err
 	}
 	other := step{id: id, p: p}
+	if err := t.beside(q, page.Leaf(p), sibling < at); err != nil {
+		return err
+	}
 	moveFrom, moveTo, keepFrom, keepTo, place := 0, cut, cut, n, page.CountOf(p)
 	if sibling > at {
 		moveFrom, moveTo, keepFrom, keepTo, place = cut, n, 0, cut, 0
@@ -388,6 +397,26 @@ func (t *Tree) shift(pa *path, q *sequence, cut, sibling int) error {
 	describe(parent, sibling, leafHalf(page.Leaf(other.p)))
 	t.noteParents(pa, 1)
 	return nil
+}
+
+// beside checks that the keys of q are above those of its left sibling, or below those of its right one.
+func (t *Tree) beside(q *sequence, sibling page.Leaf, left bool) error {
+	end, near := 0, sibling.Count()-1
+	if !left {
+		end, near = q.count()-1, 0
+	}
+	mine, err := t.sequenceKey(q, end)
+	if err != nil {
+		return err
+	}
+	other, err := t.key(sibling, near)
+	if err != nil {
+		return err
+	}
+	if left {
+		return ascend(page.IDOf(sibling), other, mine)
+	}
+	return ascend(page.IDOf(sibling), mine, other)
 }
 
 // noteParents sets the refs bits above the branch of the given level if that has FlagRefs.
