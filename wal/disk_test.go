@@ -136,6 +136,9 @@ func (f *memFile) WriteAt(p []byte, off int64) (int, error) {
 	if f.closed {
 		return 0, fs.ErrClosed
 	}
+	if len(p)%block != 0 || off%block != 0 {
+		panic(fmt.Sprintf("write of %d bytes at %d is not of whole blocks", len(p), off))
+	}
 	err := f.fsys.ask("write")
 	if err != nil {
 		p = p[:len(p)/2/block*block] // a short write

@@ -325,6 +325,7 @@ func (l *Log) writeLink(target int64, nextTx uint64) error {
 // account: n counts all that is on its way. Failures that change nothing: ErrFull at
 // the limit, until a Release; ErrTooLarge, when that might not help; ENOSPC.
 func (l *Log) Reserve(n int64) error {
+	n = padded(n) // the file's size stays a multiple of a block
 	for {
 		l.mu.Lock()
 		err, ok := l.err, l.space.room(n)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"runtime/debug"
 	"strconv"
 	"syscall"
 	"testing"
@@ -38,8 +39,9 @@ func TestModel(t *testing.T) {
 	start := time.Now()
 	for run := 0; *runsFlag == 0 && time.Since(start) < limit || run < *runsFlag; run++ {
 		m := &model{rng: rand.New(rand.NewPCG(seed, 1))}
-		if err := m.run(40); err != nil {
-			t.Fatalf("%v\nreplay: go test ./wal -run TestModel -seed %d -runs 1", err, seed)
+		replay := fmt.Sprintf("replay: go test ./wal -run TestModel -seed %d -runs 1", seed)
+		if err := m.tryRun(40); err != nil {
+			t.Fatalf("%v\n%s", err, replay)
 		}
 		total.add(m.stats)
 		seed++
@@ -86,6 +88,16 @@ type model struct {
 	slots  [2]Position // high, low
 	group  Group
 	stats  modelStats
+}
+
+// tryRun is run with a panic made an error, so that the seed is told.
+func (m *model) tryRun(steps int) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("panic: %v\n%s", r, debug.Stack())
+		}
+	}()
+	return m.run(steps)
 }
 
 func (m *model) run(steps int) error {
