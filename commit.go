@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/foliodb/folio/page"
@@ -264,7 +265,7 @@ func (db *DB) noteBackground(err error) {
 
 // inBackground runs fn in a goroutine of its own unless one of its kind runs already.
 // Close waits for it.
-func (db *DB) inBackground(running *flag, fn func()) {
+func (db *DB) inBackground(running *atomic.Bool, fn func()) {
 	if !running.CompareAndSwap(false, true) {
 		return
 	}

@@ -52,8 +52,8 @@ type DB struct {
 	hasLog     atomic.Bool
 
 	background      sync.WaitGroup
-	publisher       flag
-	checkpointer    flag
+	publisher       atomic.Bool
+	checkpointer    atomic.Bool
 	backgroundError atomic.Pointer[error]
 
 	writer sync.Mutex
@@ -84,9 +84,6 @@ type DB struct {
 	batch batcher
 	stats counters
 }
-
-// flag is a boolean that one goroutine at a time sets.
-type flag = atomic.Bool
 
 // Open opens the store at path, or creates it. opts may be nil. A store that was not closed
 // cleanly is recovered first, in a time bounded by the log's size.

@@ -12,10 +12,10 @@ import (
 // A Put that is refused because the key names a bucket has copied the pages on its way already: the nested
 // bucket's root has a new number, and the old one dies at the commit, but nobody notes that the
 // bucket's entry must follow. The committed store names a dead page.
-func TestAttackRefusedPutKeepsNestedBucket(t *testing.T) {
-	db := attackOpen(t, nil)
+func TestRefusedPutKeepsNestedBucket(t *testing.T) {
+	db := mustOpen(t, nil)
 	value := make([]byte, 500)
-	attackMust(t, db.Update(func(tx *Tx) error {
+	must(t, db.Update(func(tx *Tx) error {
 		b, err := tx.CreateBucket([]byte("b"))
 		if err != nil {
 			return err
@@ -28,7 +28,7 @@ func TestAttackRefusedPutKeepsNestedBucket(t *testing.T) {
 		_, err = b.CreateBucket([]byte("sub"))
 		return err
 	}))
-	attackMust(t, db.Update(func(tx *Tx) error {
+	must(t, db.Update(func(tx *Tx) error {
 		if err := tx.Bucket([]byte("b")).Put([]byte("sub"), nil); !errors.Is(err, ErrIncompatibleValue) {
 			t.Errorf("Put on a bucket's name: %v", err)
 		}
@@ -37,14 +37,14 @@ func TestAttackRefusedPutKeepsNestedBucket(t *testing.T) {
 	if err := db.Check(); err != nil {
 		t.Error(err)
 	}
-	attackMust(t, db.Checkpoint())
+	must(t, db.Checkpoint())
 	for i := range 20 {
-		attackPut(t, db, fmt.Sprint("other", i), string(value))
+		mustPut(t, db, fmt.Sprint("other", i), string(value))
 	}
 	if err := db.Check(); err != nil {
 		t.Error(err)
 	}
-	attackMust(t, db.View(func(tx *Tx) error {
+	must(t, db.View(func(tx *Tx) error {
 		n := 0
 		for range tx.Bucket([]byte("b")).All() {
 			n++
@@ -59,11 +59,11 @@ func TestAttackRefusedPutKeepsNestedBucket(t *testing.T) {
 // A meta slot's write fails after the slot's 512 bytes have reached the file (the rest of its page has not). The handle is
 // not poisoned, the checkpoint is given up and its pages are used again; but the slot on the disk is whole and
 // the highest, and names them.
-func TestAttackFailedMetaWriteThatLanded(t *testing.T) {
+func TestFailedMetaWriteThatLanded(t *testing.T) {
 	for _, bulk := range []bool{false, true} {
 		t.Run(fmt.Sprintf("bulk=%v", bulk), func(t *testing.T) {
-			fsys := newAttackFS()
-			db := attackOpen(t, &Options{fs: fsys})
+			fsys := newHookFS()
+			db := mustOpen(t, &Options{fs: fsys})
 			model := map[string]string{}
 			put := func(from, to int, round string) error {
 				err := db.Update(func(tx *Tx) error {
@@ -82,17 +82,17 @@ func TestAttackFailedMetaWriteThatLanded(t *testing.T) {
 				}
 				return err
 			}
-			attackMust(t, put(0, 400, "a"))
-			attackMust(t, db.Checkpoint())
-			attackMust(t, put(0, 400, "b"))
+			must(t, put(0, 400, "a"))
+			must(t, db.Checkpoint())
+			must(t, put(0, 400, "b"))
 			failed := false
-			hook := attackHook(func(kind vfs.Kind, f vfs.File, off int64, p []byte) error {
+			hook := hookFunc(func(kind vfs.Kind, f vfs.File, off int64, p []byte) error {
 				if kind != vfs.KindWrite || isLog(f) || off > 4096 || failed {
 					return nil
 				}
 				failed = true
 				f.WriteAt(p[:512], off)
-				return errAttack
+				return errInjected
 			})
 			fsys.before.Store(&hook)
 			var err error
@@ -110,7 +110,7 @@ func TestAttackFailedMetaWriteThatLanded(t *testing.T) {
 				}
 				db.View(func(*Tx) error { return nil })
 			}
-			re, err := Open(attackCrash(t, db.Path()), nil)
+			re, err := Open(crashCopy(t, db.Path()), nil)
 			if err != nil {
 				t.Fatal("after a kill: ", err)
 			}
@@ -139,9 +139,9 @@ func TestAttackFailedMetaWriteThatLanded(t *testing.T) {
 
 // Setting a sequence is logged but never makes a transaction too large for the log, so a
 // transaction of many such calls cannot be committed at all.
-func TestAttackManySequences(t *testing.T) {
-	db := attackOpen(t, &Options{LogLimit: 256 << 10})
-	attackMust(t, db.Update(func(tx *Tx) error {
+func TestManySequences(t *testing.T) {
+	db := mustOpen(t, &Options{LogLimit: 256 << 10})
+	must(t, db.Update(func(tx *Tx) error {
 		for range 60000 {
 			if err := tx.Root().SetSequence(math.MaxUint64); err != nil {
 				return err
@@ -153,16 +153,16 @@ func TestAttackManySequences(t *testing.T) {
 
 // A store that has reached MaxSize must still be able to checkpoint, to delete and to close cleanly: the limit is
 // for transactions, not for the free set of a checkpoint.
-func TestAttackMaxSizeReached(t *testing.T) {
+func TestMaxSizeReached(t *testing.T) {
 	for pages := int64(40); pages < 60; pages++ {
-		db := attackOpen(t, &Options{MaxSize: pages * 4096, PageSize: 4096})
+		db := mustOpen(t, &Options{MaxSize: pages * 4096, PageSize: 4096})
 		value := make([]byte, 1000)
 		for i := 0; ; i++ {
 			err := db.Update(func(tx *Tx) error { return tx.Root().Put(fmt.Appendf(nil, "%05d", i*7919%100000), value) })
 			if errors.Is(err, ErrMaxSizeReached) {
 				break
 			}
-			attackMust(t, err)
+			must(t, err)
 		}
 		if err := db.Checkpoint(); err != nil {
 			t.Fatalf("%d pages: Checkpoint: %v", pages, err)
@@ -177,11 +177,11 @@ func TestAttackMaxSizeReached(t *testing.T) {
 }
 
 // Stats counts what was done since Open.
-func TestAttackStatsCount(t *testing.T) {
-	db := attackOpen(t, nil)
-	attackPut(t, db, "a", "b")
-	db.Update(func(*Tx) error { return errAttack })
-	attackMust(t, db.Checkpoint())
+func TestStatsCount(t *testing.T) {
+	db := mustOpen(t, nil)
+	mustPut(t, db, "a", "b")
+	db.Update(func(*Tx) error { return errInjected })
+	must(t, db.Checkpoint())
 	if s := db.Stats(); s.Commits != 1 || s.Rollbacks != 1 || s.Groups != 1 || s.Checkpoints != 1 {
 		t.Errorf("commits %d, rollbacks %d, groups %d, checkpoints %d; want 1 each", s.Commits, s.Rollbacks, s.Groups, s.Checkpoints)
 	}

@@ -12,10 +12,10 @@ import (
 
 // stopLogSync makes the next sync of the log wait: reached tells that it has come, and it goes on, with
 // the error if there is one, when release is closed.
-func stopLogSync(fsys *attackFS, fail error) (reached, release chan struct{}) {
+func stopLogSync(fsys *hookFS, fail error) (reached, release chan struct{}) {
 	reached, release = make(chan struct{}), make(chan struct{})
 	var once sync.Once
-	hook := attackHook(func(kind vfs.Kind, f vfs.File, off int64, p []byte) (err error) {
+	hook := hookFunc(func(kind vfs.Kind, f vfs.File, off int64, p []byte) (err error) {
 		if kind == vfs.KindSync && isLog(f) {
 			once.Do(func() { close(reached); <-release; err = fail })
 		}
@@ -25,7 +25,7 @@ func stopLogSync(fsys *attackFS, fail error) (reached, release chan struct{}) {
 	return reached, release
 }
 
-func attackRelaxed(db *DB, key string) error {
+func putRelaxed(db *DB, key string) error {
 	return db.Update(func(tx *Tx) error {
 		tx.SetDurability(Relaxed)
 		return tx.Root().Put([]byte(key), []byte("v"))
@@ -34,10 +34,10 @@ func attackRelaxed(db *DB, key string) error {
 
 // While Sync waits for the log's sync, a relaxed commit forgets the groups that nobody waits for, among
 // them the one that Sync waits for and the leader has counted: the leader then slices past the list's end.
-func TestAttackSyncBesideRelaxedCommit(t *testing.T) {
-	fsys := newAttackFS()
-	db := attackOpen(t, &Options{fs: fsys, SyncInterval: time.Hour})
-	attackMust(t, attackRelaxed(db, "a"))
+func TestSyncBesideRelaxedCommit(t *testing.T) {
+	fsys := newHookFS()
+	db := mustOpen(t, &Options{fs: fsys, SyncInterval: time.Hour})
+	must(t, putRelaxed(db, "a"))
 	reached, release := stopLogSync(fsys, nil)
 	done := make(chan struct{})
 	var err error
@@ -48,9 +48,9 @@ func TestAttackSyncBesideRelaxedCommit(t *testing.T) {
 		err = db.Sync()
 	}()
 	<-reached
-	attackMust(t, attackRelaxed(db, "b"))
+	must(t, putRelaxed(db, "b"))
 	close(release)
-	attackWait(t, "Sync", done)
+	waitFor(t, "Sync", done)
 	if err != nil || panicked != nil {
 		t.Errorf("Sync: %v, panic: %v", err, panicked)
 	}
@@ -58,10 +58,10 @@ func TestAttackSyncBesideRelaxedCommit(t *testing.T) {
 
 // The same with a synchronous commit behind: the leader counted [relaxed stand-in], finds [synchronous commit] in its
 // place, and acknowledges a commit whose sync has not begun.
-func TestAttackAcknowledgedBeforeItsSync(t *testing.T) {
-	fsys := newAttackFS()
-	db := attackOpen(t, &Options{fs: fsys, SyncInterval: time.Hour})
-	attackMust(t, attackRelaxed(db, "a"))
+func TestAcknowledgedBeforeItsSync(t *testing.T) {
+	fsys := newHookFS()
+	db := mustOpen(t, &Options{fs: fsys, SyncInterval: time.Hour})
+	must(t, putRelaxed(db, "a"))
 	reached, release := stopLogSync(fsys, nil)
 	synced := make(chan struct{})
 	go func() {
@@ -71,7 +71,7 @@ func TestAttackAcknowledgedBeforeItsSync(t *testing.T) {
 	}()
 	<-reached
 	// From here on every further sync fails.
-	attackMust(t, attackRelaxed(db, "b"))
+	must(t, putRelaxed(db, "b"))
 	committed := make(chan struct{})
 	var err error
 	go func() {
@@ -88,31 +88,31 @@ func TestAttackAcknowledgedBeforeItsSync(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 	db.flush() // what any relaxed commit, checkpoint or Sync does
-	fail := attackHook(func(kind vfs.Kind, f vfs.File, off int64, p []byte) error {
+	fail := hookFunc(func(kind vfs.Kind, f vfs.File, off int64, p []byte) error {
 		if kind == vfs.KindSync && isLog(f) {
-			return errAttack
+			return errInjected
 		}
 		return nil
 	})
 	fsys.before.Store(&fail)
 	close(release)
-	attackWait(t, "commit", committed)
+	waitFor(t, "commit", committed)
 	if err == nil {
 		t.Error("a commit was acknowledged whose log record no sync has covered")
 	}
-	attackWait(t, "Sync", synced)
+	waitFor(t, "Sync", synced)
 }
 
 // The same race by the other door: a relaxed commit has joined a group and not yet come to relax; Sync seals the group, leads and waits for
 // it; then relax forgets it, because no synchronous commit is in it.
-func TestAttackSyncOverRelaxedJoin(t *testing.T) {
-	fsys := newAttackFS()
-	db := attackOpen(t, &Options{fs: fsys, SyncInterval: time.Hour})
-	attackPut(t, db, "first", "v")
+func TestSyncOverRelaxedJoin(t *testing.T) {
+	fsys := newHookFS()
+	db := mustOpen(t, &Options{fs: fsys, SyncInterval: time.Hour})
+	mustPut(t, db, "first", "v")
 	tx, err := db.Begin(true)
-	attackMust(t, err)
+	must(t, err)
 	tx.SetDurability(Relaxed)
-	attackMust(t, tx.Root().Put([]byte("a"), []byte("v")))
+	must(t, tx.Root().Put([]byte("a"), []byte("v")))
 	if _, err := tx.merge(); err != nil { // Commit, up to here
 		t.Fatal(err)
 	}
@@ -125,10 +125,10 @@ func TestAttackSyncOverRelaxedJoin(t *testing.T) {
 		err = db.Sync()
 	}()
 	<-reached
-	attackMust(t, db.relax()) // the rest of Commit
+	must(t, db.relax()) // the rest of Commit
 	db.leave()
 	close(release)
-	attackWait(t, "Sync", done)
+	waitFor(t, "Sync", done)
 	if err != nil || panicked != nil {
 		t.Errorf("Sync: %v, panic: %v", err, panicked)
 	}
@@ -136,10 +136,10 @@ func TestAttackSyncOverRelaxedJoin(t *testing.T) {
 
 // And by the third: a leader is syncing a synchronous commit. A relaxed commit has joined the next group; Sync seals that and waits as a
 // follower; relax forgets it. The leader did not count it and hands over to nobody.
-func TestAttackSyncFollowsAndIsForgotten(t *testing.T) {
-	fsys := newAttackFS()
-	db := attackOpen(t, &Options{fs: fsys, SyncInterval: time.Hour})
-	attackPut(t, db, "first", "v")
+func TestSyncFollowsAndIsForgotten(t *testing.T) {
+	fsys := newHookFS()
+	db := mustOpen(t, &Options{fs: fsys, SyncInterval: time.Hour})
+	mustPut(t, db, "first", "v")
 	reached, release := stopLogSync(fsys, nil)
 	led := make(chan struct{})
 	go func() {
@@ -148,9 +148,9 @@ func TestAttackSyncFollowsAndIsForgotten(t *testing.T) {
 	}()
 	<-reached
 	tx, err := db.Begin(true)
-	attackMust(t, err)
+	must(t, err)
 	tx.SetDurability(Relaxed)
-	attackMust(t, tx.Root().Put([]byte("a"), []byte("v")))
+	must(t, tx.Root().Put([]byte("a"), []byte("v")))
 	if _, err := tx.merge(); err != nil { // Commit, up to here
 		t.Fatal(err)
 	}
@@ -164,20 +164,20 @@ func TestAttackSyncFollowsAndIsForgotten(t *testing.T) {
 		}
 		db.groups.mu.Unlock()
 	}
-	attackMust(t, db.relax()) // the rest of Commit
+	must(t, db.relax()) // the rest of Commit
 	db.leave()
 	close(release)
-	attackWait(t, "commit", led)
-	attackWait(t, "Sync", done)
-	attackMust(t, err)
+	waitFor(t, "commit", led)
+	waitFor(t, "Sync", done)
+	must(t, err)
 }
 
 // Several transactions that the log can take one by one wait for one sync. Together they are larger
 // than what the log promises at once, and the last one is refused though it only had to wait.
-func TestAttackLargeCommitsTogether(t *testing.T) {
-	fsys := newAttackFS()
-	db := attackOpen(t, &Options{fs: fsys, LogLimit: 256 << 10})
-	attackPut(t, db, "first", "v")
+func TestLargeCommitsTogether(t *testing.T) {
+	fsys := newHookFS()
+	db := mustOpen(t, &Options{fs: fsys, LogLimit: 256 << 10})
+	mustPut(t, db, "first", "v")
 	reached, release := stopLogSync(fsys, nil)
 	errs := make(chan error, 10)
 	commit := func(i int) {
@@ -198,18 +198,18 @@ func TestAttackLargeCommitsTogether(t *testing.T) {
 }
 
 // A reader is writing out a commit when the store, poisoned, is closed: it comes back to a data file that is no more.
-func TestAttackCloseBesidePublish(t *testing.T) {
-	fsys := newAttackFS()
-	db := attackOpen(t, &Options{fs: fsys})
-	attackPut(t, db, "a", "b")
-	attackMust(t, db.View(func(*Tx) error { return nil }))
-	attackPut(t, db, "a", "c")
+func TestCloseBesidePublish(t *testing.T) {
+	fsys := newHookFS()
+	db := mustOpen(t, &Options{fs: fsys})
+	mustPut(t, db, "a", "b")
+	must(t, db.View(func(*Tx) error { return nil }))
+	mustPut(t, db, "a", "c")
 	db.publish()
-	attackMust(t, attackRelaxed(db, "a"))
-	db.poison(errAttack)
+	must(t, putRelaxed(db, "a"))
+	db.poison(errInjected)
 	reached, release := make(chan struct{}), make(chan struct{})
 	var once sync.Once
-	hook := attackHook(func(kind vfs.Kind, f vfs.File, off int64, p []byte) error {
+	hook := hookFunc(func(kind vfs.Kind, f vfs.File, off int64, p []byte) error {
 		if kind == vfs.KindWrite && !isLog(f) {
 			once.Do(func() { close(reached); <-release })
 		}
@@ -232,16 +232,16 @@ func TestAttackCloseBesidePublish(t *testing.T) {
 	case <-time.After(200 * time.Millisecond): // it waits for the reader, rightly
 	}
 	close(release)
-	attackWait(t, "View", done)
-	attackWait(t, "Close", closed)
+	waitFor(t, "View", done)
+	waitFor(t, "Close", closed)
 	if panicked != nil || err != nil && !errors.Is(err, ErrDatabaseNotOpen) {
 		t.Errorf("View: %v, panic: %v", err, panicked)
 	}
 }
 
 // Relaxed and synchronous commits, Sync, Checkpoint, Check and readers all at once, as any program does.
-func TestAttackMixedDurability(t *testing.T) {
-	db := attackOpen(t, &Options{SyncInterval: time.Millisecond, LogLimit: 256 << 10, MemoryLimit: 256 << 10})
+func TestMixedDurability(t *testing.T) {
+	db := mustOpen(t, &Options{SyncInterval: time.Millisecond, LogLimit: 256 << 10, MemoryLimit: 256 << 10})
 	var wg sync.WaitGroup
 	run := func(fn func(i int) error) {
 		wg.Add(1)
@@ -256,7 +256,7 @@ func TestAttackMixedDurability(t *testing.T) {
 		}()
 	}
 	for range 2 {
-		run(func(i int) error { return attackRelaxed(db, fmt.Sprint("r", i)) })
+		run(func(i int) error { return putRelaxed(db, fmt.Sprint("r", i)) })
 		run(func(i int) error {
 			return db.Update(func(tx *Tx) error { return tx.Root().Put(fmt.Appendf(nil, "s%d", i), make([]byte, 3000)) })
 		})
@@ -271,7 +271,7 @@ func TestAttackMixedDurability(t *testing.T) {
 	})
 	done := make(chan struct{})
 	go func() { defer close(done); wg.Wait() }()
-	attackWait(t, "the mix", done)
-	attackMust(t, db.Check())
-	attackMust(t, db.Close())
+	waitFor(t, "the mix", done)
+	must(t, db.Check())
+	must(t, db.Close())
 }

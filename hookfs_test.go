@@ -1,0 +1,127 @@
+package folio
+
+import (
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/foliodb/folio/internal/vfs"
+)
+
+// hookFS is the real file system with a hook before and after each write and sync, so that a test
+// can stop a goroutine at a certain call, fail it, or do something else meanwhile.
+type hookFS struct {
+	vfs.FS
+	before, after atomic.Pointer[hookFunc]
+}
+
+// hookFunc is told the kind, the base name, the offset and, of a plain write, the bytes. What it
+// returns is the call's error.
+type hookFunc func(kind vfs.Kind, f vfs.File, off int64, p []byte) error
+
+func newHookFS() *hookFS { return &hookFS{FS: vfs.OS} }
+
+func (a *hookFS) Open(name string, flag int, perm os.FileMode) (vfs.File, error) {
+	f, err := a.FS.Open(name, flag, perm)
+	if err != nil {
+		return nil, err
+	}
+	return &hookFile{f, a}, nil
+}
+
+type hookFile struct {
+	vfs.File
+	a *hookFS
+}
+
+func (f *hookFile) around(kind vfs.Kind, off int64, p []byte, call func() error) error {
+	if h := f.a.before.Load(); h != nil {
+		if err := (*h)(kind, f.File, off, p); err != nil {
+			return err
+		}
+	}
+	err := call()
+	if h := f.a.after.Load(); h != nil && err == nil {
+		err = (*h)(kind, f.File, off, p)
+	}
+	return err
+}
+
+func (f *hookFile) WriteAt(p []byte, off int64) (n int, err error) {
+	err = f.around(vfs.KindWrite, off, p, func() error { n, err = f.File.WriteAt(p, off); return err })
+	return n, err
+}
+
+func (f *hookFile) WriteV(bufs [][]byte, off int64) error {
+	return f.around(vfs.KindWrite, off, nil, func() error { return f.File.WriteV(bufs, off) })
+}
+
+func (f *hookFile) Sync() error { return f.around(vfs.KindSync, 0, nil, f.File.Sync) }
+
+func (f *hookFile) Truncate(n int64) error {
+	return f.around(vfs.KindTruncate, n, nil, func() error { return f.File.Truncate(n) })
+}
+
+func isLog(f vfs.File) bool { return filepath.Ext(f.Name()) == ".db-wal" }
+
+var errInjected error = syscall.EIO
+
+// mustOpen opens a store in a fresh directory.
+func mustOpen(t *testing.T, o *Options) *DB {
+	t.Helper()
+	return mustOpenAt(t, filepath.Join(t.TempDir(), "a.db"), o)
+}
+
+func mustOpenAt(t *testing.T, path string, o *Options) *DB {
+	t.Helper()
+	db, err := Open(path, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if !t.Failed() { // else it may hang
+			db.Close()
+		}
+	})
+	return db
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func mustPut(t *testing.T, db *DB, key, value string) {
+	t.Helper()
+	must(t, db.Update(func(tx *Tx) error { return tx.Root().Put([]byte(key), []byte(value)) }))
+}
+
+// crashCopy copies the files as they are, as another process finds them after a kill.
+func crashCopy(t *testing.T, path string) string {
+	t.Helper()
+	to := filepath.Join(t.TempDir(), "a.db")
+	for _, ext := range []string{"", "-wal"} {
+		b, err := os.ReadFile(path + ext)
+		if os.IsNotExist(err) {
+			continue
+		}
+		must(t, err)
+		must(t, os.WriteFile(to+ext, b, 0o600))
+	}
+	return to
+}
+
+// waitFor fails the test when what it waits for hangs.
+func waitFor(t *testing.T, what string, done <-chan struct{}) {
+	t.Helper()
+	select {
+	case <-done:
+	case <-time.After(5 * time.Second):
+		t.Fatalf("%s hangs", what)
+	}
+}
