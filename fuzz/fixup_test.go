@@ -16,7 +16,8 @@ const (
 
 	pageSum  = 0   // in a node page, of the bytes from 8 to its end
 	metaSum  = 504 // in a meta slot, of the bytes before it
-	logSum   = 56  // in the log's header, of the bytes before it
+	logSum   = 56  // in the log's header, of the bytes before it; the first record is chained to it
+	logLSN   = 48  // in the log's header, of the first record
 	logBlock = 512 // records begin on a multiple of it
 	logFirst = 4096
 
@@ -54,8 +55,8 @@ func fixLog(log []byte) {
 	if len(log) < logFirst {
 		return
 	}
-	le.PutUint64(log[logSum:], xxhash.Sum64(log[:logSum]))
-	nextLSN, chain := uint64(0), uint64(0)
+	chain, nextLSN := xxhash.Sum64(log[:logSum]), le.Uint64(log[logLSN:])
+	le.PutUint64(log[logSum:], chain)
 	for at := logFirst; at+logBlock <= len(log); at += logBlock {
 		r := log[at:]
 		if string(r[:4]) != recordMagic {

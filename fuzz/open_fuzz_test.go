@@ -207,15 +207,14 @@ func openDamaged(path string, im *image, detectable bool) error {
 	if err != nil {
 		return fmt.Errorf("read-only: %w", err)
 	}
-	opened := false
-	err = visit(path, nil, func(db *folio.DB) error {
-		opened = true
-		return errors.Join(look(db, im, detectable), change(db, path))
-	})
-	if err == nil && !opened {
-		err = im.unchanged(path)
+	db, err := folio.Open(path, nil)
+	if err != nil {
+		if bad := errors.Join(typed("Open", err), im.unchanged(path)); bad != nil {
+			return fmt.Errorf("refused with %v: %w", err, bad)
+		}
+		return nil
 	}
-	return err
+	return errors.Join(look(db, im, detectable), change(db, path), typed("Close", db.Close()))
 }
 
 func (im *image) write(path string) error {
@@ -225,6 +224,10 @@ func (im *image) write(path string) error {
 	}
 	return err
 }
+
+// blank reports whether the data file is empty, or what a crash leaves of one that was
+// being made a store: it becomes a new store.
+func (im *image) blank() bool { return len(bytes.Trim(im.data, "\x00")) == 0 }
 
 // unchanged checks that the files are as they were written.
 func (im *image) unchanged(path string) error {
@@ -236,10 +239,20 @@ func (im *image) unchanged(path string) error {
 	if err != nil && (im.log != nil || !errors.Is(err, os.ErrNotExist)) {
 		return err
 	}
-	if !bytes.Equal(data, im.data) || !bytes.Equal(log, im.log) {
-		return errors.New("a file changed")
+	return errors.Join(same("data file size", len(data), len(im.data)), same("log size", len(log), len(im.log)),
+		same("bytes of the data file that changed", differences(data, im.data), 0),
+		same("bytes of the log that changed", differences(log, im.log), 0))
+}
+
+// differences counts the bytes that differ.
+func differences(a, b []byte) int {
+	n := max(len(a), len(b)) - min(len(a), len(b))
+	for i := range min(len(a), len(b)) {
+		if a[i] != b[i] {
+			n++
+		}
 	}
-	return nil
+	return n
 }
 
 // visit opens the store for fn. What the store says is right as long as it is a
@@ -277,7 +290,7 @@ func look(db *folio.DB, im *image, detectable bool) error {
 			return walk(tx.Root(), new(int), 0)
 		}
 		n := tx.Root().Sequence()
-		if n > im.commits || n < im.least && len(im.data) > 0 { // an empty file is a new store
+		if n > im.commits || n < im.least && !im.blank() {
 			return fmt.Errorf("%w: %d commits, there were %d, in the data file %d", errWrong, n, im.commits, im.least)
 		}
 		if bad := audit(tx); bad != nil {

@@ -44,11 +44,9 @@ func (b *batcher) makeBucket(name []byte) error {
 	_, err := b.to.CreateBucketIfNotExists(name)
 	switch {
 	case errors.Is(err, folio.ErrIncompatibleValue):
-		return usagef("%q is a key with a value, not a bucket", page.Escape(name))
-	case errors.Is(err, folio.ErrKeyTooLarge), errors.Is(err, folio.ErrBucketNameRequired):
-		return usageError{err}
+		return usagef(`"%s" is a key with a value, not a bucket`, page.Escape(name))
 	case err != nil:
-		return err
+		return keyError(err, name)
 	}
 	return b.added(len(name))
 }

@@ -30,7 +30,7 @@ item) and its sequence. With --json each line is an object:
 {"bucket":"a/b","items":2,"sequence":0}.`,
 		Example: `  folio buckets app.db
   folio buckets app.db --bucket users --depth 1 --json`,
-		Args: cobra.ExactArgs(1),
+		Args: arguments(1, 1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			if t.depth < 0 {
 				return usagef("--depth %d is negative", t.depth)

@@ -18,7 +18,7 @@ func (a *app) checkCommand() *cobra.Command {
 counts, and that each page is used once or free. Each finding is a line on standard output; the
 exit code is 4 if there is any.`,
 		Example: `  folio check app.db`,
-		Args:    cobra.ExactArgs(1),
+		Args:    arguments(1, 1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			db, err := a.openReadOnly(args[0])
 			if err != nil {

@@ -22,7 +22,7 @@ goes with all that it holds, but only with --recursive.`,
 		Example: `  folio del app.db greeting
   folio del app.db --bucket sessions --to 2024-01
   folio del app.db --recursive sessions`,
-		Args: cobra.MinimumNArgs(1),
+		Args: arguments(1, -1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			if (len(args) > 1) == s.given() {
 				return usagef("give either keys or a range by --prefix, --from and --to")
@@ -78,7 +78,7 @@ func deleteKey(b *folio.Bucket, key []byte, recursive bool) error {
 	case isBucket:
 		return b.DeleteBucket(key)
 	case b.Get(key) == nil:
-		return missingf("no key %q; nothing was deleted", page.Escape(key))
+		return missingf(`no key "%s"; nothing was deleted`, page.Escape(key))
 	}
 	return b.Delete(key)
 }
@@ -95,5 +95,5 @@ func deleteSpan(b *folio.Bucket, from, to []byte, recursive bool) (int, error) {
 }
 
 func bucketInTheWay(name []byte) error {
-	return usagef("%q is a bucket; --recursive deletes it with all that it holds; nothing was deleted", page.Escape(name))
+	return usagef(`"%s" is a bucket; --recursive deletes it with all that it holds; nothing was deleted`, page.Escape(name))
 }

@@ -60,36 +60,30 @@ func exitCode(err error) int {
 	return exitFailed
 }
 
-// errorText gives an error as one line that begins with the tool's name and, where
-// there is something to be done, ends with it.
-func errorText(err error) string {
-	if err == nil {
-		return ""
-	}
+// errorText gives an error of a command as one line that begins with the tool's name
+// and, where there is something to be done, ends with it.
+func errorText(err error, command string) string {
 	lines := strings.Split(err.Error(), "\n")
 	for i, line := range lines {
 		lines[i] = strings.TrimPrefix(line, "folio: ")
 	}
 	text := "folio: " + strings.Join(lines, "; ")
-	if advice := advice(err); advice != "" {
+	if advice := advice(err, command); advice != "" {
 		text += "; " + advice
 	}
 	return text
 }
 
 // advice says what to do about an error, where that is known.
-func advice(err error) string {
-	var usage usageError
+func advice(err error, command string) string {
 	switch {
-	case errors.As(err, &usage):
-		return `see "folio help"`
 	case errors.Is(err, folio.ErrTimeout):
 		return "end it, or wait longer with --wait 1m"
 	case errors.Is(err, folio.ErrVersionMismatch):
 		return "use the folio that wrote it"
 	case errors.Is(err, folio.ErrLogCorrupt):
 		return `see "folio wal"`
-	case errors.Is(err, folio.ErrCorrupt):
+	case errors.Is(err, folio.ErrCorrupt) && command != "check" && command != "page":
 		return `see "folio check" and "folio page"`
 	}
 	return ""

@@ -14,7 +14,7 @@ func (a *app) freeCommand() *cobra.Command {
 		Long: `Prints the set of free pages that the last checkpoint stored, as ranges of page numbers.
 The pages that it is stored in are not part of it.`,
 		Example: `  folio free app.db`,
-		Args:    cobra.ExactArgs(1),
+		Args:    arguments(1, 1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			r, err := openSound(args[0])
 			if err != nil {

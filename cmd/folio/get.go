@@ -21,7 +21,7 @@ and nothing else. The exit code is 1 if the key is not there.`,
 		Example: `  folio get app.db greeting
   folio get src.db fmt/print.go --raw | diff - "$(go env GOROOT)/src/fmt/print.go"
   folio get app.db '\x00\x01' --bucket users/index --hex`,
-		Args: cobra.ExactArgs(2),
+		Args: arguments(2, 2),
 		RunE: func(_ *cobra.Command, args []string) error {
 			key, err := parseKey(args[1])
 			if err != nil {
@@ -39,9 +39,9 @@ func (a *app) get(b *folio.Bucket, key []byte, form valueForm) error {
 	v := b.Get(key)
 	switch {
 	case v == nil && b.Bucket(key) != nil:
-		return missingf("%q is a bucket and has no value; \"folio scan --bucket\" lists it", page.Escape(key))
+		return missingf(`"%s" is a bucket and has no value; "folio scan --bucket" lists it`, page.Escape(key))
 	case v == nil:
-		return missingf("no key %q", page.Escape(key))
+		return missingf(`no key "%s"`, page.Escape(key))
 	}
 	text := form.format(v)
 	if !form.raw {

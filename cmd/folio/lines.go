@@ -127,7 +127,7 @@ func (s *lineSource) object(to *batcher, line []byte) error {
 		Bucket bool            `json:"bucket"`
 	}
 	if err := json.Unmarshal(line, &it); err != nil {
-		return usagef("not a JSON object with key and value: %w", err)
+		return jsonError(err)
 	}
 	if it.Key == nil || it.Value == nil && !it.Bucket {
 		return usagef(`the object has no "key" or no "value"; --key names the field of other objects`)
@@ -146,6 +146,16 @@ func (s *lineSource) object(to *batcher, line []byte) error {
 	return to.put(key, value)
 }
 
+// jsonError says why a line is no object; the types that it was read into are of no use
+// to whoever wrote it.
+func jsonError(err error) error {
+	var syntax *json.SyntaxError
+	if errors.As(err, &syntax) {
+		return usagef("not JSON: byte %d: %w", syntax.Offset, err)
+	}
+	return usagef("not a JSON object of the right form")
+}
+
 // jsonText gives the bytes that a JSON string stands for, and the text of anything else.
 func (s *lineSource) jsonText(raw json.RawMessage) ([]byte, error) {
 	var text string
@@ -162,7 +172,7 @@ func (s *lineSource) jsonText(raw json.RawMessage) ([]byte, error) {
 func (s *lineSource) document(to *batcher, line []byte) error {
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(line, &fields); err != nil {
-		return usagef("not a JSON object: %w", err)
+		return jsonError(err)
 	}
 	field, ok := fields[s.keyField]
 	if !ok {

@@ -48,7 +48,7 @@ wrong, what came before its transaction stays; the message says how much that is
   folio scan old.db --bucket users | folio load new.db --bucket users
   folio load app.db events.jsonl --bucket events --key id
   tr ' ' '\t' < words.txt | folio load app.db --raw --relaxed`,
-		Args: cobra.RangeArgs(1, 2),
+		Args: arguments(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			l.store = args[0]
 			if len(args) == 2 {

@@ -35,16 +35,16 @@ type app struct {
 func run(args []string, in io.Reader, out, errs io.Writer) int {
 	a := &app{in: in, out: out, err: errs}
 	root := a.command()
-	root.SetArgs(args)
+	root.SetArgs(append([]string{}, args...)) // nil would mean the arguments of the process
 	root.SetIn(in)
 	root.SetOut(out)
 	root.SetErr(errs)
-	err := root.Execute()
+	cmd, err := root.ExecuteC()
 	if err != nil && !a.started {
-		err = usageError{err}
+		err = usageError{fmt.Errorf("%w; see %q", err, cmd.CommandPath()+" --help")}
 	}
-	if text := errorText(err); text != "" {
-		fmt.Fprintln(errs, text)
+	if err != nil {
+		fmt.Fprintln(errs, errorText(err, cmd.Name()))
 	}
 	return exitCode(err)
 }
@@ -70,9 +70,6 @@ func (a *app) command() *cobra.Command {
 		SilenceErrors: true,
 		Args:          cobra.NoArgs,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-		PersistentPreRun: func(*cobra.Command, []string) {
-			a.started = true
-		},
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.PersistentFlags().DurationVar(&a.wait, "wait", time.Second, "wait this long for a store that another process holds")
@@ -91,8 +88,23 @@ func (a *app) command() *cobra.Command {
 		for _, c := range commands {
 			c.GroupID = id
 			c.DisableFlagsInUseLine = true
+			run := c.RunE
+			c.RunE = func(cmd *cobra.Command, args []string) error {
+				a.started = true
+				return run(cmd, args)
+			}
 			root.AddCommand(c)
 		}
 	}
 	return root
+}
+
+// arguments accepts from least to most arguments; most < 0 is any number.
+func arguments(least, most int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) < least || most >= 0 && len(args) > most {
+			return fmt.Errorf("%s given: %s", plural(len(args), "argument"), cmd.UseLine())
+		}
+		return nil
+	}
 }

@@ -2,11 +2,13 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"strconv"
 
 	"github.com/spf13/cobra"
 
+	"github.com/foliodb/folio"
 	"github.com/foliodb/folio/page"
 )
 
@@ -21,7 +23,7 @@ header, and is shown as damaged.`,
 		Example: `  folio page app.db 0
   folio page app.db 0x2f
   folio page damaged.db 7 --page-size 8192`,
-		Args: cobra.ExactArgs(2),
+		Args: arguments(2, 2),
 		RunE: func(_ *cobra.Command, args []string) error {
 			id, err := strconv.ParseUint(args[1], 0, 32)
 			if err != nil {
@@ -44,8 +46,11 @@ func (a *app) printPage(store string, id int64, pageSize int) error {
 	}
 	defer r.close()
 	if pageSize == 0 {
-		if r.bad != nil {
+		if errors.Is(r.bad, folio.ErrCorrupt) {
 			return fmt.Errorf("%w; give --page-size to look at pages all the same", r.bad)
+		}
+		if r.bad != nil {
+			return r.bad
 		}
 		pageSize = r.meta.PageSize
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"os"
 
@@ -24,7 +23,7 @@ returns, the value is on the disk.`,
 		Example: `  folio put app.db greeting hello
   folio put app.db logo --file logo.png --bucket assets/images
   date | folio put app.db now --file -`,
-		Args: cobra.RangeArgs(2, 3),
+		Args: arguments(2, 3),
 		RunE: func(_ *cobra.Command, args []string) error {
 			key, err := parseKey(args[1])
 			if err != nil {
@@ -80,9 +79,20 @@ func putIn(b *folio.Bucket, key, value []byte) error {
 	err := b.Put(key, value)
 	switch {
 	case errors.Is(err, folio.ErrIncompatibleValue):
-		return usagef("%q is a bucket; \"folio del --recursive\" removes it", page.Escape(key))
-	case errors.Is(err, folio.ErrKeyTooLarge), errors.Is(err, folio.ErrKeyRequired), errors.Is(err, folio.ErrValueTooLarge):
-		return usageError{fmt.Errorf("%w (%d and %d bytes)", err, len(key), len(value))}
+		return usagef(`"%s" is a bucket; "folio del --recursive" removes it`, page.Escape(key))
+	case errors.Is(err, folio.ErrValueTooLarge):
+		return usagef("the value has %d bytes, at most %d can be stored", len(value), folio.MaxValueSize)
+	}
+	return keyError(err, key)
+}
+
+// keyError explains what is wrong with a key or a bucket's name.
+func keyError(err error, key []byte) error {
+	switch {
+	case errors.Is(err, folio.ErrKeyRequired), errors.Is(err, folio.ErrBucketNameRequired):
+		return usagef("the key is empty")
+	case errors.Is(err, folio.ErrKeyTooLarge):
+		return usagef("the key has %d bytes, at most %d can be stored", len(key), folio.MaxKeySize)
 	}
 	return err
 }

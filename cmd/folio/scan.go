@@ -36,7 +36,7 @@ ends in a slash has it as \x2f. With --json each line is an object:
   folio scan src.db --prefix fmt/ --keys
   folio scan app.db --bucket events --from 2024-05 --to 2024-06 --reverse
   folio scan app.db --bucket users --json | jq .key`,
-		Args: cobra.ExactArgs(1),
+		Args: arguments(1, 1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			from, to, err := s.span.bounds()
 			if err != nil {

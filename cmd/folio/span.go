@@ -39,7 +39,7 @@ func (s *span) bounds() (from, to []byte, err error) {
 		return nil, nil, err
 	}
 	if from != nil && to != nil && bytes.Compare(from, to) > 0 {
-		return nil, nil, usagef("--from %q lies above --to %q: exchange them", page.Escape(from), page.Escape(to))
+		return nil, nil, usagef(`--from "%s" lies above --to "%s": exchange them`, page.Escape(from), page.Escape(to))
 	}
 	prefix, err := s.bound("prefix", s.prefix)
 	if err != nil || prefix == nil {

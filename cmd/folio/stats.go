@@ -21,7 +21,7 @@ func (a *app) statsCommand() *cobra.Command {
 or with --json as one object. Zeros are left out of the lines.`,
 		Example: `  folio stats app.db
   folio stats app.db --json | jq .FreePages`,
-		Args: cobra.ExactArgs(1),
+		Args: arguments(1, 1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			db, err := a.openReadOnly(args[0])
 			if err != nil {

@@ -82,7 +82,7 @@ func findBucket(tx *folio.Tx, path [][]byte) (*folio.Bucket, error) {
 	for i, name := range path {
 		next := b.Bucket(name)
 		if next == nil {
-			return nil, missingf("no bucket %q%s", formatBucketPath(path[:i+1]), aKeyInstead(b, name))
+			return nil, missingf(`no bucket "%s"%s`, formatBucketPath(path[:i+1]), aKeyInstead(b, name))
 		}
 		b = next
 	}
@@ -103,7 +103,7 @@ func makeBucket(tx *folio.Tx, path [][]byte) (*folio.Bucket, error) {
 	for i, name := range path {
 		next, err := b.CreateBucketIfNotExists(name)
 		if err != nil {
-			return nil, fmt.Errorf("bucket %q: %w", formatBucketPath(path[:i+1]), err)
+			return nil, fmt.Errorf(`bucket "%s": %w`, formatBucketPath(path[:i+1]), err)
 		}
 		b = next
 	}

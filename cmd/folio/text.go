@@ -19,7 +19,7 @@ const escapedSlash = `\x2f`
 func unescape(s string) ([]byte, error) {
 	b, err := page.Unescape(s)
 	if err != nil {
-		return nil, usagef("%q is not in the escaped form: a backslash begins \\\\ or \\xNN", s)
+		return nil, usagef(`"%s" is not in the escaped form: a backslash begins \\ or \xNN`, s)
 	}
 	return b, nil
 }
@@ -45,7 +45,7 @@ func parseBucketPath(s string) (path [][]byte, err error) {
 			return nil, err
 		}
 		if len(name) == 0 {
-			return nil, usagef("bucket path %q has an empty name", s)
+			return nil, usagef(`bucket path "%s" has an empty name`, s)
 		}
 		path = append(path, name)
 	}

@@ -20,7 +20,7 @@ func (a *app) treeCommand() *cobra.Command {
 are only in the log are shown by "folio wal".`,
 		Example: `  folio tree app.db
   folio tree app.db --bucket users --values`,
-		Args: cobra.ExactArgs(1),
+		Args: arguments(1, 1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			path, err := parseBucketPath(bucket)
 			if err != nil {
@@ -56,7 +56,7 @@ func findTree(root page.BucketHeader, v *page.View, path [][]byte) (*btree.Tree,
 			return nil, err
 		}
 		if !found || !bucket {
-			return nil, missingf("no bucket %q at the last checkpoint", formatBucketPath(path[:i+1]))
+			return nil, missingf(`no bucket "%s" at the last checkpoint`, formatBucketPath(path[:i+1]))
 		}
 		header, image := page.DecodeBucket(value)
 		t = new(btree.Tree)

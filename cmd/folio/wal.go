@@ -16,9 +16,9 @@ func (a *app) walCommand() *cobra.Command {
 		Use:   "wal STORE",
 		Short: "Print the log beside the store",
 		Long: `Prints the log (STORE-wal) from the last checkpoint on: its records with their operations,
-where it ends and why. A store that was closed has none.`,
+where it ends and why. Damage is shown as a part of it. A store that was closed has none.`,
 		Example: `  folio wal app.db`,
-		Args:    cobra.ExactArgs(1),
+		Args:    arguments(1, 1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			r, err := openSound(args[0])
 			if err != nil {
