@@ -64,15 +64,16 @@ func (f *failing) PutRun(parts ...[]byte) (page.Ref, error) {
 	return f.memory.PutRun(parts...)
 }
 
-// copy returns a memory with the same pages.
+// copy returns a memory with the same pages. Numbers of new ones are far from those that damage may name: a page that names
+// itself cannot be told from a good one before it has that number.
 func (m *memory) copy() *memory {
 	c := newMemory(m.ps)
-	c.tx, c.next, c.strict = m.tx, m.next, false
+	c.tx, c.next, c.strict = m.tx, 1<<28, false
 	for id, p := range m.pages {
 		c.pages[id] = &memPage{buf: bytes.Clone(p.buf), born: p.born, sum: p.sum}
 	}
 	for id, r := range m.runs {
-		c.runs[id] = &memRun{data: r.data, born: r.born, sum: r.sum}
+		c.runs[id] = &memRun{data: bytes.Clone(r.data), born: r.born, sum: r.sum}
 	}
 	return c
 }

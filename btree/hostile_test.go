@@ -200,11 +200,14 @@ func FuzzHostile(f *testing.F) {
 		}
 		f.Add(b)
 	}
+	base, tree := victim(f)
+	h := tree.Header()
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if len(b) > 1024 {
 			return
 		}
-		m, tree := victim(t)
+		m, tree := base.copy(), new(Tree)
+		tree.Init(h, nil, nil, m)
 		s := &input{b}
 		damage(s, m)
 		hostile(t, s, m, tree)
@@ -223,6 +226,8 @@ func TestHostile(t *testing.T) {
 	} else {
 		n = 1
 	}
+	base, tree := victim(t)
+	h := tree.Header()
 	for i := range n {
 		s := seed + uint64(i)
 		t.Run("", func(t *testing.T) {
@@ -235,7 +240,8 @@ func TestHostile(t *testing.T) {
 				}
 			}()
 			src := &seeded{rand.New(rand.NewPCG(s, 3)), 60}
-			m, tree := victim(t)
+			m, tree := base.copy(), new(Tree)
+			tree.Init(h, nil, nil, m)
 			damage(src, m)
 			hostile(t, src, m, tree)
 		})

@@ -21,11 +21,13 @@ type memory struct {
 	runs  map[page.ID]*memRun
 	spare []page.ID // ids that may be used again
 
-	own     []page.ID // of this transaction, in the order in which they were made
-	dead    []page.ID // superseded in this transaction; they go at its end
-	retired [][]byte  // to be poisoned when the operation ends
-	old     []byte    // of the last Renew, to be poisoned at the next call
-	used    map[page.ID]bool
+	own     []page.ID        // of this transaction, in the order in which they were made
+	dead    []page.ID        // superseded in this transaction; they go at its end
+	retired [][]byte         // to be poisoned when the operation ends
+	old     []byte           // of the last Renew, to be poisoned at the next call
+	used    map[page.ID]bool // shown in this operation, as pages that must not be changed
+	touched map[page.ID]bool // handed out in this operation to be changed
+	scratch []byte
 
 	rnd    *rand.Rand // decides about spilling; nil: never
 	strict bool       // complain about what only a damaged tree does
@@ -56,7 +58,8 @@ type memRun struct {
 func newMemory(pageSize int) *memory {
 	return &memory{
 		ps: pageSize, tx: 1, next: page.FirstID, strict: true,
-		pages: map[page.ID]*memPage{}, runs: map[page.ID]*memRun{}, used: map[page.ID]bool{},
+		pages: map[page.ID]*memPage{}, runs: map[page.ID]*memRun{}, used: map[page.ID]bool{}, touched: map[page.ID]bool{},
+		scratch: make([]byte, 0, pageSize),
 	}
 }
 
@@ -142,6 +145,7 @@ func (m *memory) Touch(id page.ID) (page.ID, []byte, error) {
 		return 0, nil, err
 	}
 	if p.own {
+		m.touched[id] = true
 		return id, p.buf, nil
 	}
 	to, buf := m.newID(), make([]byte, m.ps)
@@ -149,6 +153,7 @@ func (m *memory) Touch(id page.ID) (page.ID, []byte, error) {
 	page.SetID(buf, to)
 	page.SetBorn(buf, m.tx)
 	m.pages[to] = &memPage{buf: buf, born: m.tx, own: true}
+	m.touched[to] = true
 	m.own = append(m.own, to)
 	m.allocs = append(m.allocs, to)
 	m.release(id)
@@ -159,6 +164,7 @@ func (m *memory) Alloc() (page.ID, []byte, error) {
 	m.enter()
 	id, buf := m.newID(), make([]byte, m.ps)
 	m.pages[id] = &memPage{buf: buf, born: m.tx, own: true}
+	m.touched[id] = true
 	m.own = append(m.own, id)
 	m.allocs = append(m.allocs, id)
 	return id, buf, nil
@@ -249,22 +255,27 @@ func (m *memory) endOperation() {
 		}
 	}
 	clear(m.used)
-	m.own = slices.DeleteFunc(m.own, func(id page.ID) bool {
-		p := m.pages[id]
-		if p.dead {
-			return true
-		}
-		if m.strict || !m.doomed {
-			copied := bytes.Clone(p.buf)
+	for id := range m.touched {
+		if p := m.pages[id]; !p.dead && (m.strict || !m.doomed) {
+			copied := append(m.scratch[:0], p.buf...)
 			page.Seal(copied)
 			if err := page.Validate(copied, id); err != nil {
 				m.failf("%v", err)
 			}
 		}
-		if m.rnd == nil || m.rnd.IntN(16) > 0 {
+	}
+	clear(m.touched)
+	if m.rnd == nil {
+		return
+	}
+	m.own = slices.DeleteFunc(m.own, func(id page.ID) bool {
+		p := m.pages[id]
+		if !p.dead && m.rnd.IntN(16) > 0 {
 			return false
 		}
-		m.spill(p)
+		if !p.dead {
+			m.spill(p)
+		}
 		return true
 	})
 }

@@ -593,7 +593,7 @@ func (w *world) commit() {
 	w.checkShown()
 	w.m.commit()
 	w.m.report(w.t)
-	if w.s.intn(4) == 0 {
+	if _, ok := w.s.(*seeded); ok && w.s.intn(4) == 0 {
 		w.published()
 	}
 	w.reopen()
