@@ -32,13 +32,13 @@ func (s naive) find(from, end, n int) (int, bool) {
 // TestSetsAgainstNaive changes a set at random, in single pages and in long runs across chunks,
 // and asks it and its index everything.
 func TestSetsAgainstNaive(t *testing.T) {
-	const size = 3*chunkPages + 100
+	const size = 7*chunkPages + 100
 	for seed := range uint64(20) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		b := bitmap{pool: new(pool), sticky: seed%2 == 1}
 		index := runs{set: &b}
 		want := make(naive, size)
-		longest := 1 << r.IntN(13)
+		longest := 1 << r.IntN(16)
 		for step := range 300 {
 			id := r.IntN(size)
 			n := 1 + r.IntN(min(longest, size-id))

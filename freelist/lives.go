@@ -73,13 +73,10 @@ func (l *List) Commit(tx page.TxID, died []Dead, pins []page.TxID) error {
 			errs = append(errs, err)
 			continue
 		}
-		if l.own.n > 0 && l.own.has(d.ID) {
-			l.own.remove(d.ID, d.N)
-		}
 		if d.Born > tx {
 			d.Born = 0 // cannot be true; the page keeps its readers
 		}
-		l.held.add(d.ID, d.N)
+		l.held.add(d.ID, d.N) // if it is own, too, that ends below
 		l.settle(life{d.ID, d.N, d.Born, tx}, pins)
 	}
 	l.own.reset()

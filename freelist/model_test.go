@@ -56,6 +56,7 @@ type machine struct {
 	busy  map[page.ID]bool // frames being written
 
 	readers map[page.TxID]bool
+	onward  page.TxID // all snapshots from here on are pinned; 0: no such pin
 	slot    durable
 	open    *Snapshot
 	openAs  durable
@@ -129,13 +130,21 @@ func (m *machine) pins() []page.TxID {
 	if m.open != nil {
 		p = append(p, m.openAs.pin)
 	}
+	if m.onward != 0 {
+		p = append(p, m.onward|Onward)
+	}
 	slices.Sort(p)
 	return slices.Compact(p)
 }
 
 // needed decides by looking at every pin whether somebody can reach a dead page.
 func (d deadUnit) needed(pins []page.TxID) bool {
-	return slices.ContainsFunc(pins, func(p page.TxID) bool { return d.born <= p && p < d.died })
+	return slices.ContainsFunc(pins, func(p page.TxID) bool {
+		if p >= Onward {
+			return p-Onward < d.died && d.born < d.died
+		}
+		return d.born <= p && p < d.died
+	})
 }
 
 // run lives until the choices are used up.
@@ -170,6 +179,14 @@ func (m *machine) step() error {
 		m.note("pin %d", m.last)
 		m.readers[m.last] = true
 	case 13:
+		switch m.pick(6) {
+		case 0:
+			m.onward = m.last
+			m.note("pin %d onward", m.last)
+		case 1, 2:
+			m.onward = 0
+			m.note("unpin onward")
+		}
 		if p := slices.Sorted(maps.Keys(m.readers)); len(p) > 0 {
 			pin := p[m.pick(len(p))]
 			m.note("unpin %d", pin)
@@ -417,6 +434,9 @@ func (m *machine) compareSet() error {
 			return fmt.Errorf("page %d: reached %v, in the free set %v", id, reached[id], set[id])
 		}
 	}
+	if again := EncodeSet(d.end, func(id page.ID) bool { return set[id] }); d.own.N > 0 && set.has() && !bytes.Equal(again, d.set) {
+		return fmt.Errorf("set %x, encoded again %x", d.set, again)
+	}
 	if d.own.N > 0 && len(d.set) > int(d.own.N)*testPageSize {
 		return fmt.Errorf("set of %d bytes in %d pages", len(d.set), d.own.N)
 	}
@@ -489,6 +509,9 @@ func (m *machine) finish(how int) error {
 	return nil
 }
 
+// has reports whether there are members.
+func (s naive) has() bool { return slices.Contains(s, true) }
+
 // tail returns how many members there are at the end.
 func (s naive) tail() int {
 	n := 0
@@ -542,7 +565,7 @@ func (m *machine) bulk() error {
 
 // odd does what comes seldom.
 func (m *machine) odd() error {
-	switch m.pick(5) {
+	switch m.pick(7) {
 	case 0, 1:
 		return m.crash()
 	case 2:
@@ -556,9 +579,10 @@ func (m *machine) odd() error {
 	case 4:
 		clear(m.busy)
 		m.note("nothing busy")
-		if m.bound != 0 && m.open == nil {
-			m.appendOnly(0)
-		}
+	case 5:
+		m.appendOnly(0)
+	case 6:
+		m.appendOnly(page.ID(m.pick(int(m.file) + 1)))
 	}
 	return nil
 }
@@ -568,6 +592,7 @@ func (m *machine) appendOnly(from page.ID) {
 	m.l.AppendOnly(from)
 	m.bound = from
 	m.end = max(m.end, from)
+	m.tail = Extent{}
 }
 
 // crash starts again from what the slot says.
@@ -579,7 +604,7 @@ func (m *machine) crash() error {
 	m.use = maps.Clone(m.slot.use)
 	m.end, m.last, m.bound = m.slot.end, m.slot.pin, 0
 	m.own, m.dead, m.dying, m.fixed = map[page.ID]unit{}, nil, nil, nil
-	m.open, m.tail = nil, Extent{}
+	m.open, m.tail, m.onward = nil, Extent{}, 0
 	m.readers, m.busy = map[page.TxID]bool{}, map[page.ID]bool{}
 	m.start(New(m.end, testPageSize))
 	if m.pick(3) == 0 {
@@ -685,6 +710,12 @@ func (m *machine) compare() error {
 			return fmt.Errorf("page %d is in %c; model: %c", id, got[id], want[id])
 		}
 	}
+	account := l.Account()
+	for id := page.FirstID; id < account.End(); id++ {
+		if account.InUse(id) != (want[id] == 'u') {
+			return fmt.Errorf("page %d in use: %v; model: %c", id, account.InUse(id), want[id])
+		}
+	}
 	return m.compareFigures()
 }
 
@@ -704,6 +735,9 @@ func (m *machine) compareFigures() error {
 	if s.Retained+s.Busy != held || s.Fixed != fixed {
 		return fmt.Errorf("%+v; model: %d dead, %d fixed", s, held, fixed)
 	}
+	if l.Tail() != page.ID(m.allocatable().tail()) {
+		return fmt.Errorf("tail of %d", l.Tail())
+	}
 	var sum uint64
 	for _, p := range l.Retained() {
 		sum += p.Pages
@@ -721,6 +755,7 @@ var seedFlag = flag.Uint64("seed", 0, "run TestModel with this seed only")
 
 // TestModel runs lives told by random choices. A failure prints the seed and what was done.
 func TestModel(t *testing.T) {
+	t.Parallel()
 	seeds := uint64(1000)
 	if testing.Short() {
 		seeds = 100

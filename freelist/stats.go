@@ -2,6 +2,7 @@ package freelist
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -139,13 +140,15 @@ func DumpSet(w io.Writer, set []byte, end page.ID) error {
 	extents, pages := 0, uint64(0)
 	for e, err := range Extents(set, end) {
 		if err != nil {
-			fmt.Fprintf(&b, "damaged: %v\n", err)
+			var damage *page.CorruptError
+			errors.As(err, &damage)
+			fmt.Fprintf(&b, "damaged at byte %d: %s\n", damage.Offset, damage.Reason)
 			break
 		}
 		fmt.Fprintf(&b, "%v\n", e)
 		extents++
 		pages += uint64(e.N)
 	}
-	_, err := fmt.Fprintf(w, "%d pages in %d extents, %d bytes\n%s", pages, extents, len(set), b.String())
+	_, err := fmt.Fprintf(w, "pages %d, extents %d, bytes %d\n%s", pages, extents, len(set), b.String())
 	return err
 }
