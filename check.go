@@ -224,7 +224,7 @@ func (db *DB) checkPersisted() error {
 	m := db.newest()
 	end := m.Pages
 	free := newPageSet(end)
-	own := db.slots[0].own
+	own := db.newestSlot().own
 	for id := own.Start; id < own.Start+own.N; id++ {
 		free.add(id)
 	}

@@ -65,7 +65,7 @@ func (db *DB) checkpointNow() error {
 	}
 	// What only the checkpoint before had retained is free from here on, and may be the file's end. A
 	// second checkpoint, with little to write, cuts it off.
-	if db.reclaim(); int(db.free.Tail()) >= db.cutThreshold() {
+	if db.reclaim(); int(db.free.Tail())*db.pageSize >= minCut {
 		return db.checkpoint()
 	}
 	return nil
@@ -130,10 +130,8 @@ func (c *checkpoint) begin() error {
 // groups.mu.)
 func (db *DB) lastSealed() state { return db.head }
 
-// cutThreshold is how many free pages at the end are worth cutting off: a sixteenth of the file.
-func (db *DB) cutThreshold() int {
-	return max(minCut/db.pageSize, int(db.free.End()/16))
-}
+// cutThreshold is how many free pages at the end are worth cutting off.
+func (db *DB) cutThreshold() int { return minCut / db.pageSize }
 
 const minCut = 256 << 10
 
@@ -298,7 +296,7 @@ func (c *checkpoint) abandon() {
 }
 
 // checkpointDue reports whether a checkpoint should start: the log has grown to three quarters of its
-// limit, or the pages that only the last checkpoint retains make up a quarter of the file.
+// limit, or the pages that the last checkpoint retains make up an eighth of the file.
 func (db *DB) checkpointDue() bool {
 	if db.memory {
 		f := db.free.Stats()
@@ -307,12 +305,34 @@ func (db *DB) checkpointDue() bool {
 	if db.log.Live() > db.opts.LogLimit/4*3 {
 		return true
 	}
+	return db.retains(8)
+}
+
+// retains reports whether the last checkpoint retains a part of the file, in pages that have died since.
+func (db *DB) retains(part uint64) bool {
 	g := &db.groups
 	g.mu.Lock()
 	pin := min(db.slots[0].meta.Tx, db.slots[1].meta.Tx)
 	g.mu.Unlock()
 	held := db.free.RetainedBy(pin)
-	return int64(held)*int64(db.pageSize) > minRetained && held > uint64(db.free.End())/4
+	return int64(held)*int64(db.pageSize) > minRetained && held > uint64(db.free.End())/part
+}
+
+// boundSpace waits for a checkpoint when the last one retains a quarter of the file: a writer that is faster than the
+// disk would make the file larger and larger meanwhile. The writer lock is held.
+func (db *DB) boundSpace() error {
+	if db.memory || !db.hasLog.Load() || !db.retains(4) {
+		return nil
+	}
+	db.checkpointing.Lock()
+	defer db.checkpointing.Unlock()
+	db.reclaimLocked()
+	if !db.retains(4) { // the one that was under way has done it
+		return nil
+	}
+	err := db.checkpoint()
+	db.reclaimLocked()
+	return err
 }
 
 // minRetained keeps small stores from checkpointing all the time.

@@ -201,13 +201,15 @@ func (db *DB) start() error {
 	return db.recover()
 }
 
-// newest is the meta of the slot that counts.
-func (db *DB) newest() page.Meta {
+// newestSlot is the slot that counts.
+func (db *DB) newestSlot() slot {
 	if db.slots[1].meta.Checkpoint > db.slots[0].meta.Checkpoint {
-		return db.slots[1].meta
+		return db.slots[1]
 	}
-	return db.slots[0].meta
+	return db.slots[0]
 }
+
+func (db *DB) newest() page.Meta { return db.newestSlot().meta }
 
 // pageOptions are the data file's settings.
 func (db *DB) pageOptions() []page.Option {
@@ -236,7 +238,7 @@ func (db *DB) loadFree() error {
 		if err != nil {
 			return err
 		}
-		if err := db.free.Load(set, db.slots[0].own); err != nil {
+		if err := db.free.Load(set, db.newestSlot().own); err != nil {
 			return err
 		}
 	}
@@ -316,7 +318,7 @@ func (db *DB) finish() error {
 		}
 	}
 	db.reclaimLocked()
-	if int(db.free.Tail()) >= db.cutThreshold() {
+	if int(db.free.Tail())*db.pageSize >= minCut {
 		if err := db.checkpoint(); err != nil {
 			return err
 		}
@@ -332,7 +334,7 @@ func (db *DB) finish() error {
 
 // markClean marks both slots as needing no log, one after the other.
 func (db *DB) markClean() error {
-	m, own := db.newest(), db.slots[0].own
+	m, own := db.newest(), db.newestSlot().own
 	m.Checkpoint++
 	m.Clean = true
 	setLogPosition(&m, wal.Position{LSN: db.log.End().LSN})

@@ -430,7 +430,7 @@ func (db *DB) requireLog() error {
 	if err != nil {
 		return outer(err)
 	}
-	own := db.slots[0].own
+	own := db.newestSlot().own
 	m.Checkpoint++
 	m.Clean = false
 	setLogPosition(&m, log.End())

@@ -118,6 +118,9 @@ func (db *DB) prepareWrite() (*Tx, error) {
 	if err := db.makeRoom(); err != nil {
 		return nil, err
 	}
+	if err := db.boundSpace(); err != nil {
+		return nil, err
+	}
 	db.sweep()
 	db.reclaimLocked()
 

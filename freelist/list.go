@@ -90,6 +90,10 @@ type List struct {
 // a write, pages are written at all but full speed.
 const maxClass = 64
 
+// sparseClass is good enough while more than half of the file is free: then pages should move to its beginning, so that
+// the end can be cut off, and there are runs of this length everywhere.
+const sparseClass = 8
+
 // maxSweep is how many runs are taken from one chunk before the index, and so all that has
 // become free meanwhile, is looked at again.
 const maxSweep = 64
@@ -151,7 +155,7 @@ func (l *List) alloc(n page.ID) (page.ID, bool) {
 
 // nextRun makes another run of at least n pages the current one: the pages right behind, a
 // run of the same chunk that is as good as the last one was when it was looked for, or the leftmost
-// that is at least 64 long; or 32, 16, and so on. It reports false if there is none.
+// that is at least 64 long (8 in a file that is mostly free); or 32, 16, and so on. It reports false if there is none.
 func (l *List) nextRun(n page.ID) bool {
 	if l.sweep > 0 {
 		if c := l.free.chunk(uint32(l.curEnd >> chunkShift)); c != nil {
@@ -171,6 +175,9 @@ func (l *List) nextRun(n page.ID) bool {
 		return false
 	}
 	l.class = maxClass
+	if 2*l.free.n > uint64(l.end) {
+		l.class = sparseClass
+	}
 	for l.class > longest {
 		l.class /= 2
 	}
