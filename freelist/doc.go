@@ -6,9 +6,11 @@
 //	runs.go       the index over the free ones: the leftmost run of n pages in O(log n)
 //	list.go       List: allocation, and rollback, by the one running write transaction
 //	lives.go      pages that died: kept while a pin needs them, then free
+//	pile.go       many of them, in memory that is used again
 //	snapshot.go   what a checkpoint takes: the free set, room for it, the file's tail
 //	set.go        the free set as bytes (the format), and reading it back
 //	stats.go      figures and the dump
+//	account.go    what a checker asks
 //
 // # Where a page is
 //
@@ -45,7 +47,7 @@
 //     snapshot's count, never cuts below that count.
 //
 // A snapshot withdraws a long free tail from allocation and ends before it. A transaction that
-// finds no other space gets the tail back at once (rule 2 lets it write there), and
+// finds no other space gets the tail back at once, from Extend (rule 2 lets it write there), and
 // Cut then cuts what has remained free at the end, or nothing. Cut lowers End before it
 // cuts the file, and until the file is cut nobody is given a page past the new end.
 //
