@@ -23,34 +23,43 @@ func (db *DB) create(path string) error {
 }
 
 // place builds a file under a temporary name and gives it its own once it is complete and
-// durable. It never replaces a file: fs.ErrExist.
+// durable. It never replaces a file: fs.ErrExist. Until the name is durable too the file is locked, so
+// that nobody relies on it; if that fails the name is taken back.
 func place(fsys vfs.FS, path string, mode os.FileMode, build func(vfs.File) error) (err error) {
 	tmp := path + ".new-" + hex.EncodeToString(randomBytes(6))
 	f, err := fsys.Open(tmp, os.O_RDWR|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
 		return err
 	}
-	linked := false
-	defer func() {
-		err = errors.Join(err, f.Close())
-		if rerr := fsys.Remove(tmp); rerr != nil && !errors.Is(rerr, fs.ErrNotExist) && !linked {
-			err = errors.Join(err, rerr)
-		}
-		if linked {
-			err = errors.Join(err, fsys.SyncDir(filepath.Dir(path)))
-		}
-	}()
-	if err := build(f); err != nil {
+	defer func() { err = errors.Join(err, f.Close()) }()
+	named, err := link(fsys, f, tmp, path, build)
+	if rerr := fsys.Remove(tmp); rerr != nil && !errors.Is(rerr, fs.ErrNotExist) {
+		err = errors.Join(err, rerr)
+	}
+	if !named {
 		return err
+	}
+	if serr := fsys.SyncDir(filepath.Dir(path)); serr != nil {
+		return errors.Join(err, serr, fsys.Remove(path))
+	}
+	return err
+}
+
+// link builds the file and gives it its name, and reports whether it has it.
+func link(fsys vfs.FS, f vfs.File, tmp, path string, build func(vfs.File) error) (bool, error) {
+	for _, b := range []int64{lockWriter, lockReaders} {
+		if err := f.Lock(b, true); err != nil {
+			return false, err
+		}
+	}
+	if err := build(f); err != nil {
+		return false, err
 	}
 	if err := f.Sync(); err != nil {
-		return err
+		return false, err
 	}
-	if err := fsys.Link(tmp, path); err != nil {
-		return err
-	}
-	linked = true
-	return nil
+	err := fsys.Link(tmp, path)
+	return err == nil, err
 }
 
 // format writes the two meta slots of an empty store.

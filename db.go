@@ -121,19 +121,41 @@ func newDB(path string, o Options) *DB {
 
 // open is Open in steps: file, lock, meta, then recovery where it is needed.
 func (db *DB) open(path string) error {
-	if err := db.openFile(path); err != nil {
-		return err
-	}
-	if err := db.register(); err != nil {
-		return err
-	}
-	if err := db.lock(); err != nil {
-		return err
+	for {
+		if err := db.openFile(path); err != nil {
+			return err
+		}
+		if err := db.register(); err != nil {
+			return err
+		}
+		if err := db.lock(); err != nil {
+			return err
+		}
+		if ok, err := db.stillNamed(path); err != nil {
+			return err
+		} else if ok {
+			break
+		}
+		db.unregister()
+		if err := errors.Join(db.unlock(), db.file.Close()); err != nil {
+			return err
+		}
+		db.file = nil
 	}
 	if err := db.initialise(path); err != nil {
 		return err
 	}
 	return db.start()
+}
+
+// stillNamed reports whether the path leads to the file that has been locked: while Open waited for the lock it may
+// have been replaced, or taken back by who was creating it.
+func (db *DB) stillNamed(path string) (bool, error) {
+	info, err := db.opts.fs.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return fileKey{info.Dev, info.Ino} == db.key, err
 }
 
 // openFile opens the data file, making a new store if there is none.

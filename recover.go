@@ -166,8 +166,22 @@ func (db *DB) equalise() error {
 	return nil
 }
 
-// refresh makes reads of f come from the disk.
+// refresh makes reads of f come from the disk, and its size be what the disk has. A sync that failed in an earlier life
+// may have left a size that only the kernel's memory knows, and that no later sync writes because it
+// does not change; so it is changed, and changed back.
 func refresh(f vfs.File) error {
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	for _, size := range []int64{info.Size + 4096, info.Size} {
+		if err := f.Truncate(size); err != nil {
+			return err
+		}
+	}
 	if err := f.Sync(); err != nil {
 		return err
 	}
