@@ -44,9 +44,9 @@ var (
 	// ErrTimeout is returned by Open when the store stayed locked for Options.LockTimeout. It comes as a *LockedError.
 	ErrTimeout = errors.New("folio: timeout")
 	// ErrInvalid is returned by Open for a file that is not a Folio store.
-	ErrInvalid = page.ErrInvalid
+	ErrInvalid = errors.New("folio: not a Folio store")
 	// ErrVersionMismatch is returned by Open for a store of another format version.
-	ErrVersionMismatch = page.ErrVersionMismatch
+	ErrVersionMismatch = errors.New("folio: store is of another version of the format")
 	// ErrMaxSizeReached is returned when the data file would grow over Options.MaxSize.
 	ErrMaxSizeReached = errors.New("folio: data file would grow over MaxSize")
 	// ErrCorrupt is what every *CorruptError is.

@@ -3,9 +3,7 @@ package folio
 import (
 	"errors"
 
-	"github.com/foliodb/folio/freelist"
 	"github.com/foliodb/folio/internal/vfs"
-	"github.com/foliodb/folio/page"
 )
 
 // OpenMemory opens a store without a file: everything is gone when it is closed. It does what a store in a file
@@ -59,34 +57,6 @@ func (db *DB) giveBack() error {
 		return err
 	}
 	db.reclaim()
-	set, err := db.takeTail()
-	if err != nil || set == nil {
-		return err
-	}
-	if err := db.free.Ensure(set); err != nil {
-		db.free.Abandon(set)
-		return outer(err)
-	}
-	if _, err := db.free.Cut(set, db.data.Truncate); err != nil {
-		return outer(err)
-	}
-	if set.Own.N > 0 {
-		db.free.Release(set.Own) // no slot names it
-	}
-	return nil
-}
-
-// takeTail withdraws the free end of the file from the allocator. What newest commit and readers reach stays.
-func (db *DB) takeTail() (*freelist.Snapshot, error) {
-	g := &db.groups
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if db.free.End() == page.FirstID {
-		return nil, nil
-	}
-	set, err := db.free.Snapshot(db.head.tx, db.cutThreshold())
-	if err != nil {
-		return nil, outer(err)
-	}
-	return set, nil
+	_, err := db.free.Trim(db.cutThreshold(), db.data.Truncate)
+	return outer(err)
 }

@@ -95,11 +95,17 @@ func newSlot(m page.Meta) slot {
 // noSlot says why a file of which neither slot can be used is refused: another version is told
 // before damage, damage before "not a store".
 func (db *DB) noSlot(a, b error) error {
-	for _, target := range []error{ErrVersionMismatch, ErrCorrupt} {
-		for _, err := range []error{a, b} {
-			if errors.Is(err, target) && !onlyTooShort(a, b) {
-				return fmt.Errorf("%s: %w", db.path, err)
-			}
+	if onlyTooShort(a, b) {
+		return fmt.Errorf("%w: %s", ErrInvalid, db.path)
+	}
+	for _, err := range []error{a, b} {
+		if errors.Is(err, page.ErrVersionMismatch) {
+			return fmt.Errorf("%w: %s: %w", ErrVersionMismatch, db.path, err)
+		}
+	}
+	for _, err := range []error{a, b} {
+		if errors.Is(err, ErrCorrupt) {
+			return db.named(err)
 		}
 	}
 	return fmt.Errorf("%w: %s", ErrInvalid, db.path)
@@ -110,7 +116,7 @@ func (db *DB) noSlot(a, b error) error {
 func onlyTooShort(a, b error) bool {
 	short := func(err error) bool {
 		var c *CorruptError
-		return errors.Is(err, ErrInvalid) || errors.As(err, &c) && c.Reason == "file ends within the meta slot"
+		return errors.Is(err, page.ErrInvalid) || errors.As(err, &c) && c.Reason == "file ends within the meta slot"
 	}
 	return short(a) && short(b)
 }

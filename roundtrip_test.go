@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-func TestSmoke(t *testing.T) {
+func TestRoundTrip(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.db")
 	db, err := Open(path, nil)
 	if err != nil {
