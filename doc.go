@@ -29,7 +29,7 @@
 //
 //	err = db.View(func(tx *folio.Tx) error {
 //		users := tx.Bucket([]byte("users")) // nil: there is none
-//		born := users.Get([]byte("ada"))    // nil: there is none
+//		fmt.Printf("ada: %s\n", users.Get([]byte("ada")))
 //		for k, v := range users.Prefix([]byte("a")) {
 //			fmt.Printf("%s: %s\n", k, v)
 //		}
@@ -44,10 +44,10 @@
 //
 // What Get, cursors and iterators return are slices of the mapped file. They are valid, and do not change, until
 // their transaction ends, in a write transaction too. After that they must not be touched: copy what is to outlive
-// it. Never write to them: the memory is read-only. Do not send one on a channel, or use one in a goroutine of its
-// own, but copy it before: when the disk fails under the mapping, View and Update can turn the fault into an error
-// only in the goroutine that called them, and in a channel operation the runtime cannot be stopped from ending the
-// process. What is passed to Put is copied.
+// it. Never write to them. Do not send one on a channel, or use one in a goroutine of its own, but copy it before:
+// when the disk fails under the mapping, View and Update can turn the fault into an error only in the goroutine
+// that called them, and in a channel operation the runtime cannot be stopped from ending the process. What is
+// passed to Put is copied.
 //
 // # What waits for what
 //
