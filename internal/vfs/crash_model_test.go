@@ -1,6 +1,7 @@
 package vfs
 
 import (
+	"bytes"
 	"flag"
 	"fmt"
 	"maps"
@@ -114,7 +115,7 @@ func TestKillModel(t *testing.T) {
 // TestTorture holds states with torn and mixed sectors to what they must be:
 // bytes that nothing in doubt has written to are those of some state without torture.
 func TestTorture(t *testing.T) {
-	states := 0
+	states, damaged := 0, 0
 	seeds(t, func(seed uint64) {
 		log := randomLog(rand.New(rand.NewPCG(seed, 2)), 9)
 		h := NewHistory(log)
@@ -141,6 +142,9 @@ func TestTorture(t *testing.T) {
 				}
 			}
 			like := s.plan.state(plain)
+			if like.Hash() != s.Hash() {
+				damaged++
+			}
 			if !allowed[shownState(like)] {
 				t.Errorf("%s: not a state: %s", s, shownState(like))
 			}
@@ -159,7 +163,49 @@ func TestTorture(t *testing.T) {
 			return !t.Failed()
 		})
 	})
-	t.Logf("%d states", states)
+	t.Logf("%d states, %d of them torn", states, damaged)
+	if *seedFlag == 0 && damaged < states/4 {
+		t.Errorf("only %d of %d states are torn", damaged, states)
+	}
+}
+
+// Torn and mixed sectors hold old and new bytes only, garbage anything, and
+// all of them only where the operation wrote.
+func TestFates(t *testing.T) {
+	c := &change{off: 100, data: bytes.Repeat([]byte("n"), 300)}
+	spans := []span{{110, 150}, {200, 300}}
+	for _, f := range []Fate{Drop, Keep, Torn(0), Torn(60), Torn(500), Mixed(1), Mixed(7), Garbage(1)} {
+		buf := bytes.Repeat([]byte("o"), sectorSize)
+		f.apply(buf, 0, c, spans)
+		fresh := map[byte]int{}
+		for i, b := range buf {
+			inside := i >= 110 && i < 150 || i >= 200 && i < 300
+			if !inside && b != 'o' {
+				t.Errorf("%v: byte %d was not written", f, i)
+			}
+			if inside {
+				fresh[b]++
+			}
+		}
+		kind, n := f.split()
+		var ok bool
+		switch kind {
+		case Drop:
+			ok = fresh['o'] == 140
+		case Keep:
+			ok = fresh['n'] == 140
+		case torn:
+			n = min(n, 140)
+			ok = fresh['n'] == n && fresh['o'] == 140-n && (n == 0 || buf[110] == 'n')
+		case mixed:
+			ok = fresh['n']+fresh['o'] == 140 && fresh['n'] > 30 && fresh['o'] > 30
+		case garbage:
+			ok = len(fresh) > 50
+		}
+		if !ok {
+			t.Errorf("%v: the range holds %v", f, fresh)
+		}
+	}
 }
 
 // tornAt tells whether an operation that the state tears wrote byte i.

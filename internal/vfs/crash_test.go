@@ -105,6 +105,19 @@ func TestEnumerate(t *testing.T) {
 	if _, none := list(Plan{Budget: 50, Seen: func(uint64) bool { return true }}); len(none) != 0 {
 		t.Errorf("Seen says yes to all: %d states", len(none))
 	}
+	torn := 0
+	first := slices.IndexFunc(h.log, func(op Op) bool { return op.Name == "data-wal" && op.Kind == KindWrite })
+	one := h.log[first].End
+	h.Enumerate(one, Plan{Budget: 40, Torture: true}, func(s *State) bool {
+		if slices.ContainsFunc(s.fates, func(f Fate) bool { return f > Keep }) {
+			torn++
+		}
+		return true
+	})
+	if torn < 20 {
+		t.Errorf("only %d of 40 states are torn where there is one write of two sectors: %s", torn,
+			h.State(one, KeepAll).Describe())
+	}
 	n := 0
 	Enumerate(h.log, at, 50, 1, func(*State) bool { n++; return n < 3 })
 	if n != 3 {
@@ -224,6 +237,57 @@ func TestMaterialise(t *testing.T) {
 	})
 	if n == 0 {
 		t.Error("no state with both names")
+	}
+}
+
+// What overlaps a sync or another change, by hand: each log runs on from a
+// durable "f" of one sector of "s".
+func TestOverlap(t *testing.T) {
+	const running = -1
+	op := func(kind Kind, off, n int64, letter string, begin, end int) Op {
+		o := Op{Kind: kind, Ino: 1, Name: "f", Off: off * sectorSize, N: n * sectorSize, Begin: 10 + begin, End: 10 + end}
+		if end == running {
+			o.End = Never
+		}
+		if kind == KindWrite {
+			o.Data = bytes.Repeat([]byte(letter), int(o.N))
+		}
+		return o
+	}
+	for _, c := range []struct {
+		name string
+		log  []Op
+		want []string
+	}{
+		{"a sync under way has done nothing for certain",
+			[]Op{op(KindWrite, 0, 1, "a", 0, 1), op(KindSync, 0, 0, "", 2, running)}, []string{"f=a", "f=s"}},
+		{"a sync covers what ended before it began",
+			[]Op{op(KindWrite, 0, 1, "a", 0, 1), op(KindSync, 0, 0, "", 2, 3)}, []string{"f=a"}},
+		{"a write that ends within the sync is in doubt",
+			[]Op{op(KindWrite, 0, 1, "a", 0, 2), op(KindSync, 0, 0, "", 1, 3)}, []string{"f=a", "f=s"}},
+		{"a write that begins within the sync is in doubt",
+			[]Op{op(KindSync, 0, 0, "", 0, 3), op(KindWrite, 0, 1, "a", 1, 2)}, []string{"f=a", "f=s"}},
+		{"the next sync covers both",
+			[]Op{op(KindSync, 0, 0, "", 0, 3), op(KindWrite, 0, 1, "a", 1, 2), op(KindSync, 0, 0, "", 4, 5)}, []string{"f=a"}},
+		{"a long write does not take back a newer one that was synced",
+			[]Op{op(KindWrite, 0, 2, "a", 0, 9), op(KindWrite, 0, 1, "b", 1, 2), op(KindSync, 0, 0, "", 3, 4)},
+			[]string{"f=b", "f=b.", "f=ba"}},
+		{"nor does a long write that ends after a truncate was synced move the size",
+			[]Op{op(KindWrite, 1, 1, "a", 0, 5), op(KindTruncate, 1, 0, "", 1, 2), op(KindSync, 0, 0, "", 3, 4), op(KindSync, 0, 0, "", 6, 7)},
+			[]string{"f=s"}},
+		{"a write within what an unsynced Allocate gained needs that size",
+			[]Op{op(KindAllocate, 0, 3, "", 0, 9), op(KindWrite, 1, 1, "a", 1, 2), op(KindSync, 0, 0, "", 3, 4)},
+			[]string{"f=sa", "f=sa."}},
+	} {
+		log := append([]Op{
+			{Kind: KindCreate, Ino: 1, Name: "f", Begin: 0, End: 1}, op(KindWrite, 0, 1, "s", -8, -7),
+			{Kind: KindSync, Ino: 1, Name: "f", Begin: 4, End: 5}, {Kind: KindSyncDir, Name: ".", Begin: 6, End: 7},
+		}, c.log...)
+		renumberOps(log)
+		h := NewHistory(log)
+		if got := allStates(t, h, h.Events()); !slices.Equal(got, c.want) {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
 	}
 }
 

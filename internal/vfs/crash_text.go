@@ -19,7 +19,8 @@ import (
 // are not listed. A unit is an operation with a sector (12.3), a range
 // of sectors (12.0-3), "size" (12.size), "name" or "name2" (12.name); the
 // operation alone stands for all its units. "mix" and "garbage" are written
-// like "torn", with their number.
+// like "torn", with their number. What Cut and Kill return has no text of its own:
+// it is that of the state they were asked of.
 func (s *State) String() string {
 	kept := 0
 	for _, f := range s.fates {

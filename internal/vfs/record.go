@@ -31,6 +31,12 @@ type Recorder struct {
 	// DropAll. Constant after the first call.
 	LostAtDrop Chooser
 
+	// Ignore tells by the base name which files are not recorded: files whose content
+	// is worth nothing after a crash, or that change through a mapping. They
+	// are in no state, and Verify does not look at them. Nil ignores none. Constant
+	// after the first call.
+	Ignore func(name string) bool
+
 	// naming is held while a name changes, so that such changes have an order.
 	// It comes before mu.
 	naming sync.Mutex
@@ -146,7 +152,7 @@ func (r *Recorder) verifyNames(names []string) error {
 		return fmt.Errorf("vfs: recorder: %w", err)
 	}
 	for _, e := range entries {
-		if e.Type().IsRegular() && !slices.Contains(names, e.Name()) {
+		if e.Type().IsRegular() && !slices.Contains(names, e.Name()) && !r.ignores(e.Name()) {
 			return fmt.Errorf("vfs: recorder: %s is not in the log", e.Name())
 		}
 	}
@@ -156,6 +162,11 @@ func (r *Recorder) verifyNames(names []string) error {
 // path is the real name of a name in the log.
 func (r *Recorder) path(name string) string {
 	return filepath.Join(r.root, filepath.FromSlash(name))
+}
+
+// ignores tells whether a real name is not recorded.
+func (r *Recorder) ignores(name string) bool {
+	return r.Ignore != nil && r.Ignore(filepath.Base(name))
 }
 
 // add logs something that takes no time.
@@ -251,7 +262,7 @@ func (r *Recorder) scan() error {
 	type id struct{ dev, ino uint64 }
 	known := map[id]int{}
 	for _, e := range entries {
-		if !e.Type().IsRegular() {
+		if !e.Type().IsRegular() || r.ignores(e.Name()) {
 			continue
 		}
 		info, err := OS.Stat(r.path(e.Name()))
@@ -290,6 +301,9 @@ func readNode(name string, info Info) (*node, error) {
 
 // Open opens a file, and logs it when that makes or cuts it.
 func (r *Recorder) Open(name string, flag int, perm fs.FileMode) (File, error) {
+	if r.ignores(name) {
+		return r.under.Open(name, flag, perm)
+	}
 	r.naming.Lock()
 	defer r.naming.Unlock()
 	rel, err := r.rel(name)
@@ -363,6 +377,9 @@ func (r *Recorder) Rename(oldname, newname string) error {
 }
 
 func (r *Recorder) rename(kind Kind, oldname, newname string, call func(_, _ string) error) error {
+	if r.ignores(oldname) && r.ignores(newname) {
+		return call(oldname, newname)
+	}
 	r.naming.Lock()
 	defer r.naming.Unlock()
 	from, err := r.rel(oldname)
@@ -400,6 +417,9 @@ func (r *Recorder) rename(kind Kind, oldname, newname string, call func(_, _ str
 
 // Remove removes a name.
 func (r *Recorder) Remove(name string) error {
+	if r.ignores(name) {
+		return r.under.Remove(name)
+	}
 	r.naming.Lock()
 	defer r.naming.Unlock()
 	rel, err := r.rel(name)
