@@ -457,3 +457,31 @@ func TestMoveWithoutRoom(t *testing.T) {
 		}
 	}
 }
+
+// TestPrefixThatCosts: the best prefix of short separators takes bytes and saves none. A branch that is full without it
+// must do without it.
+func TestPrefixThatCosts(t *testing.T) {
+	b := InitBranch(make([]byte, MinPageSize), 7, 5, 1)
+	b.Insert(0, Sep{}, 10, 1, false)
+	b.Insert(1, Sep{Key: []byte("a"), Len: 1}, 10, 1, false)
+	for i := 2; b.Free() > 0; i++ {
+		if !b.Insert(i, Sep{Key: []byte{'b', 'b', 'b', byte(i)}, Len: 4}, 10, 1, false) {
+			t.Fatalf("child %d does not fit %d bytes", i, b.Free())
+		}
+	}
+	if !b.ReplaceSep(1, Sep{Key: []byte("bbb"), Len: 3}) || b.Free() != 0 {
+		t.Fatalf("the separator does not fit, or leaves %d bytes", b.Free())
+	}
+	fresh := make([]byte, len(b))
+	b.CompactInto(fresh)
+	mustValidate(t, fresh)
+	if !b.ReplaceSep(1, Sep{Key: []byte("bb"), Len: 2}) {
+		t.Error("a separator of no bytes in the heap does not fit")
+	}
+	mustValidate(t, b)
+	b.RemoveRange(5, 10)
+	mustValidate(t, b)
+	if prefixOf(b) != 2 {
+		t.Errorf("prefix of %d bytes where there is room", prefixOf(b))
+	}
+}

@@ -53,7 +53,7 @@ func (c *bytesChooser) n(limit int) int {
 
 // chooseKey returns keys that like to share beginnings, to be beginnings of each other, to hold zeros, and to be long.
 func chooseKey(c chooser, pageSize int) []byte {
-	starts := []string{"", "k", "user/", "user/0000", "0123456789abcdef0123456789abcdef0123456789abcdef"}
+	starts := []string{"", "k", "\xff\xff\xff\xff", "user/", "user/0000", "0123456789abcdef0123456789abcdef0123456789abcdef"}
 	key := []byte(starts[c.n(len(starts))])
 	for n := c.n(7); n > 0; n-- {
 		key = append(key, "\x00ab\xff"[c.n(4)])

@@ -262,12 +262,12 @@ func (m *leafModel) checkItem(i int) {
 	if !bytes.Equal(key, want) || bucket != it.bucket || f != form || f != l.Form(i) || bucket != l.IsBucket(i) || cap(key) != len(key) {
 		t.Fatalf("entry %d is %q %v %v, want %q %v %v", i, key, bucket, f, want, it.bucket, form)
 	}
-	if l.KeyLen(i) != len(it.key) || l.ValLen(i) != it.valLen || !bytes.Equal(l.Key(i), want) {
+	if l.KeyLen(i) != len(it.key) || l.ValLen(i) != it.valLen || !bytes.Equal(l.Key(i), want) || cap(l.Key(i)) != len(want) {
 		t.Fatalf("entry %d has lengths %d and %d, want %d and %d", i, l.KeyLen(i), l.ValLen(i), len(it.key), it.valLen)
 	}
 	switch form {
 	case Inline:
-		if value == nil || !bytes.Equal(value, it.value) || !bytes.Equal(l.Value(i), it.value) || cap(value) != len(value) || l.RunLen(i) != 0 {
+		if value == nil || !bytes.Equal(value, it.value) || !bytes.Equal(l.Value(i), it.value) || cap(value) != len(value) || cap(l.Value(i)) != len(value) || l.RunLen(i) != 0 {
 			t.Fatalf("entry %d has value %q, want %q", i, value, it.value)
 		}
 	case RunValue:
@@ -382,6 +382,63 @@ func TestSearchLongError(t *testing.T) {
 		}
 		if _, err := b.SearchLong([]byte(other), fail); (err != nil) != (len(other) > StubSize) {
 			t.Errorf("branch, %q: %v", other, err)
+		}
+	}
+}
+
+// TestTrend: the trend counts inserts at one end, and forgets them with the first one elsewhere.
+func TestTrend(t *testing.T) {
+	l := InitLeaf(make([]byte, MaxPageSize), 7, 5)
+	at := func(i int) int {
+		l.Insert(i, Entry{Key: []byte("k"), KeyLen: 1})
+		return Trend(l)
+	}
+	at(0)
+	for n := 1; n < 300; n++ {
+		if got := at(n); got != min(n, 127) {
+			t.Fatalf("%d after %d inserts at the end", got, n)
+		}
+	}
+	for n := 1; n < 300; n++ {
+		if got := at(0); got != -min(n, 127) {
+			t.Fatalf("%d after %d inserts at the front", got, n)
+		}
+	}
+	if got := at(5); got != 0 {
+		t.Errorf("%d after an insert in the middle", got)
+	}
+	at(0)
+	if l.Remove(3); Trend(l) != 0 {
+		t.Errorf("%d after a removal", Trend(l))
+	}
+}
+
+// TestLastByte: every way to put an entry in works to the last byte of the gap, and not beyond.
+func TestLastByte(t *testing.T) {
+	for _, more := range []int{0, 1} {
+		entry := func(k string, n int) Entry {
+			return Entry{Key: []byte(k), KeyLen: 1, Value: make([]byte, n), ValLen: n}
+		}
+		l := InitLeaf(make([]byte, MinPageSize), 7, 5)
+		l.Insert(0, entry("a", 2000))
+		l.Insert(1, entry("b", 100))
+		page := bytes.Clone(l)
+		from := InitLeaf(make([]byte, MinPageSize), 8, 5)
+		last := entry("c", l.Free()-leafSize-1+more)
+		from.Insert(0, last)
+		for name, put := range map[string]func() bool{
+			"insert":  func() bool { return l.Insert(2, last) },
+			"copy":    func() bool { return from.CopyRange(l, 2, 0, 1) },
+			"replace": func() bool { return l.Replace(1, entry("b", l.Free()-1+more)) },
+		} {
+			copy(l, page)
+			if put() != (more == 0) {
+				t.Errorf("%s with %d bytes more than fit: %v", name, more, more != 0)
+			}
+			if more == 0 && l.Free() != 0 {
+				t.Errorf("%s left %d bytes", name, l.Free())
+			}
+			mustValidate(t, l)
 		}
 	}
 }
