@@ -363,18 +363,25 @@ func (l *Log) grow(n int64) error {
 // caller holds growing, or is the only one.
 func (l *Log) growTo(need, want int64) error {
 	old := l.Size()
+	info, err := l.file.Stat()
+	if err != nil {
+		return fmt.Errorf("wal: grow: %w", err)
+	}
+	// The file may be longer than what is used of it, when adopt could not reserve all. It never gets shorter: it would
+	// end within a torn record then, which no crash makes, and would be taken for damage.
+	back := max(old, info.Size)
 	size := max(want&^(growUnit-1), need) // whole units unless the limit cuts one
-	err := zero(l.file, old, size)
+	err = zero(l.file, old, size)
 	if err != nil && need < size {
 		size = need
-		if err = l.file.Truncate(old); err == nil {
+		if err = l.file.Truncate(back); err == nil {
 			err = zero(l.file, old, size)
 		}
 	}
 	if err != nil {
 		// Give back what there is of it; if that fails too, it is unused space
 		// at the file's end and no harm.
-		return errors.Join(fmt.Errorf("wal: grow: %w", err), l.file.Truncate(old))
+		return errors.Join(fmt.Errorf("wal: grow: %w", err), l.file.Truncate(back))
 	}
 	if err := l.sync(true); err != nil {
 		return err
