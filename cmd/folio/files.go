@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 
+	"github.com/foliodb/folio"
 	"github.com/foliodb/folio/internal/vfs"
 	"github.com/foliodb/folio/page"
 	"github.com/foliodb/folio/wal"
@@ -63,14 +64,21 @@ func (r *rawFiles) readMetas() {
 
 func (r *rawFiles) readMeta(slot int, off int64) (page.Meta, error) {
 	p := make([]byte, page.MetaSize)
-	if _, err := r.data.ReadAt(p, off); err != nil {
-		return page.Meta{}, fmt.Errorf("%s: too short for a store: %w", r.path, page.ErrInvalid)
+	if _, err := r.data.ReadAt(p, off); errors.Is(err, io.EOF) {
+		return page.Meta{}, fmt.Errorf("%w: %s", folio.ErrInvalid, r.path)
+	} else if err != nil {
+		return page.Meta{}, err
 	}
 	m, err := page.DecodeMeta(p, slot)
-	if err != nil {
-		return m, fmt.Errorf("%s: %w", r.path, err)
+	switch {
+	case errors.Is(err, page.ErrInvalid):
+		err = fmt.Errorf("%w: %s", folio.ErrInvalid, r.path)
+	case errors.Is(err, page.ErrVersionMismatch):
+		err = fmt.Errorf("%w: %s: %w", folio.ErrVersionMismatch, r.path, err)
+	case err != nil:
+		err = fmt.Errorf("%s: %w", r.path, err)
 	}
-	return m, nil
+	return m, err
 }
 
 // openSound is openFiles for what cannot be shown without a meta slot.
