@@ -54,9 +54,9 @@ var (
 	// ErrLogCorrupt is returned by Open for a log that is damaged before its end,
 	// missing, or another store's. It is ErrCorrupt too.
 	ErrLogCorrupt = errors.New("folio: log is damaged")
-	// ErrPoisoned is returned by every write after a sync failed or the log could not be
-	// written. What was acknowledged before is safe; close and open the store to go on.
-	ErrPoisoned = errors.New("folio: store refuses writes after a failed sync")
+	// ErrPoisoned is returned by every write after a sync failed, the log or a meta slot could not be written, or
+	// damage was found where nothing could be undone. What was acknowledged before is safe; close and open the store to go on.
+	ErrPoisoned = errors.New("folio: store refuses writes after a failure")
 	// ErrAlreadyOpen is returned by Open when this process has the same file open,
 	// by whatever path.
 	ErrAlreadyOpen = errors.New("folio: file is already open in this process")

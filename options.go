@@ -66,9 +66,9 @@ type Options struct {
 	// SyncInterval bounds how long a relaxed commit stays unsynced. 0: one second.
 	SyncInterval time.Duration
 
-	// LogLimit is the size in bytes of the log at which a checkpoint starts, and
-	// roughly the largest it gets. It bounds the time of recovery. A transaction that would
-	// fill a quarter of it is written without the log. 0: 64 MiB; at least 256 KiB.
+	// LogLimit is roughly the largest size of the log in bytes: a checkpoint starts when three quarters are in
+	// use. It bounds the time of recovery. A transaction that would fill a quarter of it, or 16 MiB, is
+	// written without the log. 0: 64 MiB; at least 256 KiB.
 	LogLimit int64
 
 	// MaxSize of the data file in bytes; a transaction that would need more fails

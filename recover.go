@@ -54,6 +54,10 @@ func (db *DB) readSlots() (clean bool, err error) {
 	if db.memory {
 		return true, nil
 	}
+	if a.Checkpoint == b.Checkpoint && *a != *b {
+		return false, &CorruptError{File: filepath.Base(db.path), Page: 1, Offset: 40, Invariant: 5,
+			Reason: fmt.Sprintf("meta slots of checkpoint %d differ", a.Checkpoint)}
+	}
 	_, err = db.opts.fs.Stat(logName(db.file.Name()))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return false, err
@@ -74,6 +78,9 @@ func (db *DB) readSlot(i int, off, size int64) error {
 	}
 	if i == 1 && int64(m.PageSize) != off {
 		return &CorruptError{File: filepath.Base(db.path), Page: 1, Offset: 12, Invariant: 5, Reason: fmt.Sprintf("page size %d in a slot at offset %d", m.PageSize, off)}
+	}
+	if m.Checkpoint == 0 {
+		return &CorruptError{File: filepath.Base(db.path), Page: page.ID(i), Offset: 40, Invariant: 5, Reason: "checkpoint number is 0"}
 	}
 	if need := int64(m.Pages) * int64(m.PageSize); need > size {
 		return &CorruptError{File: filepath.Base(db.path), Page: page.ID(i), Offset: 52, Invariant: 5,
@@ -258,7 +265,9 @@ func (db *DB) recover() error {
 	if err != nil {
 		return err
 	}
-	if err := refresh(f); err != nil {
+	// Who died may not have come to the sync of the folder; nothing is shown before the names are durable.
+	err = errors.Join(refresh(f), db.opts.fs.SyncDir(filepath.Dir(f.Name())))
+	if err != nil {
 		return errors.Join(err, f.Close())
 	}
 	size := db.data.Pages()
@@ -444,6 +453,11 @@ func (db *DB) requireLog() error {
 	opt.Replace = true
 	info, err := db.file.Stat()
 	if err != nil {
+		return outer(err)
+	}
+	// The data file's name must be durable before there is a log of it: who made the store may have died before his
+	// sync of the folder, and a log alone is refused.
+	if err := db.opts.fs.SyncDir(filepath.Dir(db.file.Name())); err != nil {
 		return outer(err)
 	}
 	log, err := wal.Create(db.opts.fs, logName(db.file.Name()), info.Mode.Perm(), db.storeID, m.Checkpoint+1, wal.LSN(m.LogLSN), opt)

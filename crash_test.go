@@ -1,0 +1,502 @@
+package folio
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"hash/fnv"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/foliodb/folio/internal/vfs"
+)
+
+// The crash tests run workloads on a recorder, build states of the disk that a power cut at any moment of the log
+// may leave (see vfs.History), and open the store in each. What must hold of it is in judge.
+//
+// A campaign is, for example,
+//
+//	go test -run 'TestCrash' -timeout 2h -folio.crashstates 1000000 -folio.seed 7 .
+var (
+	crashStates = flag.Int("folio.crashstates", 120, "distinct states per workload of the crash tests")
+	crashSeed   = flag.Uint64("folio.seed", 1, "seed of the crash tests")
+	crashState  = flag.String("folio.crashstate", "", "a state that a crash test printed: only this is built")
+	crashFault  = flag.Int("folio.crashfault", 0, "the call that fails, of a crash test that printed it")
+)
+
+// crashDir returns a new directory, in memory where there is such a place.
+func crashDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "folio-crash")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+// crashHunt opens states of one log, and of the logs of what followed.
+type crashHunt struct {
+	t       *testing.T
+	w       *crashWork
+	replay  string // flags that build the log again
+	opts    Options
+	dir     string
+	dirs    int
+	states  int // opened
+	checked map[uint64]uint64
+	rng     *rand.Rand
+	failed  bool
+}
+
+func newCrashHunt(t *testing.T, w *crashWork, replay string) *crashHunt {
+	h := &crashHunt{t: t, w: w, replay: replay, opts: w.opts, dir: crashDir(t),
+		checked: map[uint64]uint64{}, rng: rand.New(rand.NewPCG(*crashSeed, 99))}
+	h.opts.reservation = 1 << 20
+	return h
+}
+
+// crashPromise is what a state must keep: the number of the transaction that is found lies between
+// lo and hi, and the content is the timeline's.
+type crashPromise struct {
+	lo, hi uint64
+	line   *crashLine
+}
+
+// promised reads the promise of a power cut at a moment off the marks before it.
+func promised(h *vfs.History, at int, line *crashLine) crashPromise {
+	p := crashPromise{line: line}
+	for _, kind := range []string{"ack", "observed"} {
+		n, _ := h.Mark(at, kind)
+		p.lo = max(p.lo, n)
+	}
+	n, _ := h.Mark(at, "begin")
+	p.hi = max(p.lo, n)
+	return p
+}
+
+// fresh returns the name of a store in a directory of its own, not yet made.
+func (c *crashHunt) fresh() string {
+	c.dirs++
+	return filepath.Join(c.dir, fmt.Sprint(c.dirs), "app.db")
+}
+
+// hunt opens up to budget states of a log, at moments in random order, until something is found: some states of each
+// moment first, then more of each.
+func (c *crashHunt) hunt(log []vfs.Op, budget int, promise func(h *vfs.History, at int) crashPromise) error {
+	h := vfs.NewHistory(log)
+	points := h.Points()
+	end := c.states + budget
+	per := max(budget/max(len(points), 1), 10)
+	for round := uint64(0); round < 8; round, per = round+1, 2*per {
+		for _, i := range c.rng.Perm(len(points)) {
+			plan := vfs.Plan{Budget: min(per, end-c.states), Seed: *crashSeed + round<<32, Torture: true}
+			if plan.Budget <= 0 {
+				return nil
+			}
+			if err := c.huntAt(h, points[i], plan, promise(h, points[i])); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// huntAt opens states of one moment.
+func (c *crashHunt) huntAt(h *vfs.History, at int, plan vfs.Plan, p crashPromise) (found error) {
+	// Of a state that was seen before it is known which transaction it holds, and that all is well with it; only the
+	// bounds may be others.
+	plan.Seen = func(sum uint64) bool {
+		k, ok := c.checked[sum]
+		if ok && (k < p.lo || k > p.hi) && found == nil {
+			found = fmt.Errorf("at=%d: a state seen before holds transaction %d, must be %d to %d", at, k, p.lo, p.hi)
+		}
+		return ok
+	}
+	h.Enumerate(at, plan, func(s *vfs.State) bool {
+		if found == nil {
+			found = c.judge(s, p)
+		}
+		return found == nil
+	})
+	return found
+}
+
+// judge opens the store in a state. It must open; hold a transaction within the bounds, whole, read in any way; pass Check;
+// and go on: a second life commits other transactions under the same numbers, and the next open must find
+// these and nothing of the timeline that was lost.
+func (c *crashHunt) judge(s *vfs.State, p crashPromise) error {
+	c.states++
+	path := c.fresh()
+	defer os.RemoveAll(filepath.Dir(path))
+	if err := s.Materialise(filepath.Dir(path)); err != nil {
+		c.t.Fatal(err)
+	}
+	k, err := c.lives(path, p, crashHash(s))
+	if err == nil {
+		c.checked[s.Hash()] = k
+		return nil
+	}
+	return fmt.Errorf("state %s: %w\nin doubt:\n%s", s, err, indent(s.Describe()))
+}
+
+// crashHash is a number that depends on the state and is the same in every run.
+func crashHash(s *vfs.State) uint64 {
+	f := fnv.New64a()
+	f.Write([]byte(s.String()))
+	return f.Sum64()
+}
+
+func indent(s string) string {
+	return "    " + strings.ReplaceAll(strings.TrimSpace(s), "\n", "\n    ")
+}
+
+// lives is judge behind the materialising.
+func (c *crashHunt) lives(path string, p crashPromise, salt uint64) (k uint64, err error) {
+	db, err := Open(path, &c.opts)
+	if err != nil {
+		return 0, fmt.Errorf("open: %w", err)
+	}
+	defer func() { crashKill(db) }()
+	if k, err = crashVerify(db, p.line, p.lo, p.hi); err != nil {
+		return k, err
+	}
+	if err := db.Check(); err != nil {
+		return k, fmt.Errorf("check: %w", err)
+	}
+	line := p.line.fork(k, salt|1)
+	n := 1 + salt>>8%3
+	for i := range n {
+		if _, err := line.commit(db, Sync, func(uint64) {}); err != nil {
+			return k, fmt.Errorf("second life: %w", err)
+		}
+		if i == 0 && salt>>12%3 == 0 {
+			if err := db.Checkpoint(); err != nil {
+				return k, fmt.Errorf("second life: checkpoint: %w", err)
+			}
+		}
+	}
+	if salt>>16%2 == 0 {
+		crashKill(db)
+	} else if err := db.Close(); err != nil {
+		return k, fmt.Errorf("second life: close: %w", err)
+	}
+	if db, err = Open(path, &c.opts); err != nil {
+		return k, fmt.Errorf("third life: open: %w", err)
+	}
+	if _, err := crashVerify(db, line, k+n, k+n); err != nil {
+		return k, fmt.Errorf("third life: %w", err)
+	}
+	if err := db.Check(); err != nil {
+		return k, fmt.Errorf("third life: check: %w", err)
+	}
+	if err := db.Close(); err != nil {
+		return k, fmt.Errorf("third life: close: %w", err)
+	}
+	return k, nil
+}
+
+// restart opens the store in a state on a recorder, as the next process does, shows it, commits another timeline's
+// transactions, and hunts through the log of that: crashes within recovery and after it. A state that was cut
+// has nothing in doubt; one that was killed has.
+func (c *crashHunt) restart(s *vfs.State, p crashPromise, budget int) error {
+	path := c.fresh()
+	defer os.RemoveAll(filepath.Dir(path))
+	rec, err := vfs.NewRecorderFrom(vfs.OS, s, filepath.Dir(path))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	o := c.opts
+	o.fs = rec
+	db, err := Open(path, &o)
+	if err != nil {
+		return fmt.Errorf("restart in state %s: open: %w\nin doubt:\n%s", s, err, indent(s.Describe()))
+	}
+	k, err := crashVerify(db, p.line, p.lo, p.hi)
+	if err != nil {
+		crashKill(db)
+		return fmt.Errorf("restart in state %s: %w\nin doubt:\n%s", s, err, indent(s.Describe()))
+	}
+	rec.Mark("observed", k)
+	line := p.line.fork(k, crashHash(s)|1)
+	for i := range 3 {
+		n, err := line.commit(db, Sync, func(n uint64) { rec.Mark("begin", n) })
+		if err == nil {
+			rec.Mark("ack", n)
+			if i == 1 {
+				err = db.Checkpoint()
+			}
+		}
+		if err != nil {
+			crashKill(db)
+			return fmt.Errorf("restart in state %s: %w", s, err)
+		}
+	}
+	crashKill(db)
+	if err := rec.Verify(); err != nil {
+		c.t.Fatal(err)
+	}
+	// What the last process left in doubt may go or stay until this one has shown something.
+	err = c.hunt(rec.Log(), budget, func(h *vfs.History, at int) crashPromise {
+		q := promised(h, at, line)
+		if q.lo == 0 && q.hi == 0 {
+			return p
+		}
+		q.lo, q.hi = max(q.lo, k), max(q.hi, k)
+		return q
+	})
+	if err != nil {
+		return fmt.Errorf("after a restart in state %s: %w", s, err)
+	}
+	return nil
+}
+
+// report fails the test with how to see the failure again.
+func (c *crashHunt) report(err error) {
+	if err != nil {
+		c.failed = true
+		c.t.Errorf("%v\nagain: go test -run '^%s$' -folio.seed %d %s. (add -folio.crashstate 'at=...' for that state alone)",
+			err, strings.ReplaceAll(c.t.Name(), " ", "_"), *crashSeed, c.replay)
+	}
+}
+
+// only judges the state that the flag asks for, and restarts in it.
+func (c *crashHunt) only(r *crashRun) {
+	h := vfs.NewHistory(r.rec.Log())
+	s, err := h.Parse(*crashState)
+	if err != nil {
+		c.t.Fatalf("%v (logs of several goroutines are not the same in every run)", err)
+	}
+	p := promised(h, s.At(), r.line)
+	c.t.Logf("transactions %d to %d\n%s\n%s", p.lo, p.hi, r.rec.Text(0), s.Describe())
+	c.report(c.judge(s, p))
+	if !c.failed {
+		c.report(c.restart(s.Cut(), p, *crashStates))
+	}
+	if !c.failed {
+		c.report(c.restart(s, p, *crashStates))
+	}
+}
+
+func (c *crashHunt) log() {
+	c.t.Logf("%d distinct states opened, seed %d", c.states, *crashSeed)
+}
+
+// TestCrash cuts the power at any moment of each workload.
+func TestCrash(t *testing.T) {
+	for i := range crashWorks {
+		w := &crashWorks[i]
+		t.Run(w.name, func(t *testing.T) {
+			t.Parallel()
+			r := w.start(t, vfs.OS, *crashSeed, false)
+			if err := r.err(); err != nil {
+				t.Fatal(err)
+			}
+			c := newCrashHunt(t, w, "")
+			defer c.log()
+			if *crashState != "" {
+				c.only(r)
+				return
+			}
+			c.report(c.hunt(r.rec.Log(), *crashStates, func(h *vfs.History, at int) crashPromise {
+				return promised(h, at, r.line)
+			}))
+		})
+	}
+}
+
+// TestCrashKill kills the process at moments of each workload: relaxed commits must survive that too.
+func TestCrashKill(t *testing.T) {
+	for i := range crashWorks {
+		w := &crashWorks[i]
+		if !w.weak {
+			continue // TestCrash has these states
+		}
+		t.Run(w.name, func(t *testing.T) {
+			t.Parallel()
+			r := w.start(t, vfs.OS, *crashSeed, false)
+			c := newCrashHunt(t, w, "")
+			defer c.log()
+			h := vfs.NewHistory(r.rec.Log())
+			points := h.Points()
+			for k, i := range c.rng.Perm(len(points)) {
+				if k > max(*crashStates/4, 20) || c.failed {
+					break
+				}
+				p := promised(h, points[i], r.line)
+				n, _ := h.Mark(points[i], "relaxed")
+				p.lo = max(p.lo, n)
+				c.report(c.judge(h.State(points[i], vfs.KeepAll), p))
+			}
+		})
+	}
+}
+
+// TestCrashRestart cuts the power again while a store recovers, or kills the process and cuts the power of the next one.
+func TestCrashRestart(t *testing.T) {
+	for i := range crashWorks {
+		w := &crashWorks[i]
+		t.Run(w.name, func(t *testing.T) {
+			t.Parallel()
+			r := w.start(t, vfs.OS, *crashSeed, false)
+			c := newCrashHunt(t, w, "")
+			defer c.log()
+			h := vfs.NewHistory(r.rec.Log())
+			points := h.Points()
+			const each = 40
+			for range max(*crashStates/2/each, 2) {
+				at := points[c.rng.IntN(len(points))]
+				p := promised(h, at, r.line)
+				s := h.State(at, vfs.KeepAll)
+				if c.rng.IntN(2) == 0 {
+					s = c.sample(h, at).Cut()
+				}
+				if c.report(c.restart(s, p, each)); c.failed {
+					return
+				}
+			}
+		})
+	}
+}
+
+// TestCrashRestartNew kills the process at every moment up to its first acknowledgement. The next one finds a store, or
+// none, of which not even the name need be durable.
+func TestCrashRestartNew(t *testing.T) {
+	w := &crashWorks[0]
+	r := w.start(t, vfs.OS, *crashSeed, false)
+	c := newCrashHunt(t, w, "")
+	defer c.log()
+	h := vfs.NewHistory(r.rec.Log())
+	for _, at := range h.Points() {
+		if n, _ := h.Mark(at, "ack"); n > 0 {
+			break
+		}
+		c.report(c.restart(h.State(at, vfs.KeepAll), promised(h, at, r.line), max(*crashStates/4, 20)))
+		if c.failed {
+			break
+		}
+	}
+}
+
+// sample returns one of the states of a moment.
+func (c *crashHunt) sample(h *vfs.History, at int) *vfs.State {
+	s := h.State(at, vfs.DropAll)
+	n := 0
+	h.Enumerate(at, vfs.Plan{Budget: 1 + c.rng.IntN(20), Seed: c.rng.Uint64(), Torture: true}, func(x *vfs.State) bool {
+		if n++; c.rng.IntN(n) == 0 {
+			s = x
+		}
+		return true
+	})
+	return s
+}
+
+// syncKinds are the calls whose failure leaves nobody knowing what is on the disk.
+var syncKinds = []vfs.Kind{vfs.KindSync, vfs.KindMsync, vfs.KindSyncDir}
+
+// TestCrashFailedSync makes each sync of each workload fail once. The workload must be told; what it was told is done
+// must survive whatever the disk made of the rest, and the restart and power cut after it.
+func TestCrashFailedSync(t *testing.T) {
+	for i := range crashWorks {
+		w := &crashWorks[i]
+		t.Run(w.name, func(t *testing.T) {
+			t.Parallel()
+			c := newCrashHunt(t, w, "")
+			defer c.log()
+			crashEachFault(c, syncKinds, nil)
+		})
+	}
+}
+
+// TestCrashFullDisk makes each call that takes space fail, once or from then on, as a full disk does.
+func TestCrashFullDisk(t *testing.T) {
+	for i := range crashWorks {
+		w := &crashWorks[i]
+		t.Run(w.name, func(t *testing.T) {
+			t.Parallel()
+			c := newCrashHunt(t, w, "")
+			defer c.log()
+			kinds := []vfs.Kind{vfs.KindAllocate, vfs.KindWrite, vfs.KindCreate, vfs.KindLink}
+			crashEachFault(c, kinds, func(r *vfs.Rule, nth int) {
+				r.Err, r.Forever, r.Short = syscall.ENOSPC, nth%2 == 0, nth%3*700
+			})
+		})
+	}
+}
+
+// crashEachFault runs the workload once for each call of these kinds, or a sample of the calls, and makes that one fail.
+func crashEachFault(c *crashHunt, kinds []vfs.Kind, change func(r *vfs.Rule, nth int)) {
+	count := vfs.NewFailer(vfs.OS)
+	c.w.start(c.t, count, *crashSeed, false)
+	calls := count.Calls(kinds...)
+	runs := min(calls, max(*crashStates/12, 4))
+	budget := max(*crashStates/2/max(runs, 1), 8)
+	for _, i := range c.rng.Perm(calls)[:runs] {
+		nth := i + 1
+		if *crashFault > 0 {
+			nth = *crashFault
+		}
+		rule := vfs.Rule{Kinds: kinds, Nth: nth}
+		if change != nil {
+			change(&rule, nth)
+		}
+		c.replay = fmt.Sprintf("-folio.crashfault %d ", nth)
+		if err := crashFaulted(c, rule, budget); err != nil {
+			c.report(fmt.Errorf("call %d fails: %w", nth, err))
+			return
+		}
+		if *crashFault > 0 {
+			return
+		}
+	}
+}
+
+// crashFaulted is one run of crashEachFault.
+func crashFaulted(c *crashHunt, rule vfs.Rule, budget int) error {
+	failer := vfs.NewFailer(vfs.OS, rule)
+	r := c.w.start(c.t, failer, *crashSeed, true)
+	for _, err := range r.errs {
+		if !errors.Is(err, syscall.EIO) && !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, ErrDatabaseNotOpen) {
+			return fmt.Errorf("the workload was told: %w", err)
+		}
+	}
+	clear(c.checked) // every run has a store of its own
+	if *crashState != "" {
+		c.only(r)
+		return nil
+	}
+	h := vfs.NewHistory(r.rec.Log())
+	promise := func(h *vfs.History, at int) crashPromise { return promised(h, at, r.line) }
+	if err := c.hunt(r.rec.Log(), budget/2, promise); err != nil {
+		return err
+	}
+	p := promise(h, h.Events())
+	if err := c.judge(h.State(h.Events(), vfs.KeepAll), p); err != nil {
+		return err
+	}
+	if failer.Failed() > 0 && len(r.errs) == 0 && !c.w.threads && strings.Contains(c.t.Name(), "FailedSync") {
+		return errors.New("nobody was told")
+	}
+	return c.restart(h.State(h.Events(), vfs.KeepAll), p, budget/2)
+}
+
+// TestCrashLeavesNothing looks for goroutines that outlive their stores.
+func TestCrashLeavesNothing(t *testing.T) {
+	before := runtime.NumGoroutine()
+	for i := range crashWorks {
+		crashWorks[i].start(t, vfs.OS, *crashSeed, false)
+	}
+	for tries := 0; runtime.NumGoroutine() > before; tries++ {
+		if tries == 100 {
+			buf := make([]byte, 1<<16)
+			t.Fatalf("%d goroutines, %d before:\n%s", runtime.NumGoroutine(), before, buf[:runtime.Stack(buf, true)])
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}

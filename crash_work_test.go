@@ -1,0 +1,467 @@
+package folio
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/foliodb/folio/internal/vfs"
+)
+
+// crashRun is one life of a store on a recorder. Marks in its log say what was promised when:
+//
+//	begin n     transaction n is about to commit: from here on a crash may leave it
+//	ack n       it was acknowledged: no crash may take it
+//	observed n  a reader was shown it, likewise
+//	relaxed n   it was acknowledged, or shown, in a store with relaxed commits: the death of the process must not take it
+type crashRun struct {
+	db      *DB
+	rec     *vfs.Recorder
+	opts    Options
+	path    string
+	line    *crashLine
+	relaxed atomic.Uint64 // newest relaxed commit
+	weak    bool          // relaxed commits are made, so what is shown may be lost
+	failing bool          // calls are made to fail: errors are borne
+
+	mu   sync.Mutex
+	errs []error // met
+}
+
+// note keeps an error for the end.
+func (r *crashRun) note(err error) {
+	if err != nil {
+		r.mu.Lock()
+		r.errs = append(r.errs, err)
+		r.mu.Unlock()
+	}
+}
+
+func (r *crashRun) err() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return errors.Join(r.errs...)
+}
+
+func (r *crashRun) open() {
+	o := r.opts
+	o.fs = r.rec
+	db, err := Open(r.path, &o)
+	r.note(err)
+	r.db = db
+}
+
+// ok says that the store is open and nothing has gone wrong yet.
+func (r *crashRun) ok() bool { return r.db != nil && r.err() == nil }
+
+// commit makes n durable transactions.
+func (r *crashRun) commit(n int) {
+	for ; n > 0 && r.db != nil; n-- {
+		k, err := r.line.commit(r.db, Sync, func(k uint64) { r.rec.Mark("begin", k) })
+		r.note(err)
+		if err == nil {
+			r.rec.Mark("ack", k)
+		} else if !r.failing {
+			return
+		}
+	}
+}
+
+// relax makes n relaxed transactions.
+func (r *crashRun) relax(n int) {
+	for ; n > 0 && r.db != nil; n-- {
+		k, err := r.line.commit(r.db, Relaxed, func(k uint64) { r.rec.Mark("begin", k) })
+		r.note(err)
+		if err == nil {
+			r.rec.Mark("relaxed", k)
+			r.relaxed.Store(max(r.relaxed.Load(), k))
+		}
+	}
+}
+
+// durable calls fn, which makes all relaxed commits so far durable.
+func (r *crashRun) durable(fn func() error) {
+	if r.db == nil {
+		return
+	}
+	k := r.relaxed.Load()
+	err := fn()
+	r.note(err)
+	if err == nil && k > 0 {
+		r.rec.Mark("ack", k)
+	}
+}
+
+func (r *crashRun) sync()       { r.durable(func() error { return r.db.Sync() }) }
+func (r *crashRun) checkpoint() { r.durable(func() error { return r.db.Checkpoint() }) }
+
+func (r *crashRun) close() {
+	r.durable(func() error { return r.db.Close() })
+	r.db = nil
+}
+
+// view looks at the store, compares it with the timeline and marks what it was shown.
+func (r *crashRun) view() {
+	if r.db == nil {
+		return
+	}
+	r.note(r.db.View(func(tx *Tx) error {
+		r.observed(tx)
+		return crashCompare(tx, r.line)
+	}))
+}
+
+func (r *crashRun) observed(tx *Tx) {
+	kind := "observed"
+	if r.weak {
+		kind = "relaxed"
+	}
+	r.rec.Mark(kind, uint64(tx.ID()))
+}
+
+// crashKill lets go of a store as the death of the process does: nothing is written.
+func crashKill(db *DB) {
+	if db == nil || db.closing.Swap(true) {
+		return
+	}
+	db.background.Wait()
+	db.life.Lock()
+	db.closed.Store(true)
+	db.life.Unlock()
+	db.release()
+}
+
+// Profiles of transactions.
+
+// crashSmall makes a few changes to a few dozen keys.
+func crashSmall(g *crashGen, k uint64) {
+	for range 1 + g.IntN(4) {
+		key := fmt.Sprintf("key%02d", g.IntN(40))
+		switch n := g.IntN(10); {
+		case n < 2:
+			g.do(crashOp{kind: "del", key: key})
+		case n == 2:
+			g.put(nil, key, 2000+g.IntN(4000))
+		default:
+			g.put(nil, key, g.IntN(300))
+		}
+	}
+}
+
+// crashWide fills the log: values of some KiB.
+func crashWide(g *crashGen, k uint64) {
+	for range 4 {
+		g.put(nil, fmt.Sprintf("wide%02d", g.IntN(30)), 1000+g.IntN(7000))
+	}
+}
+
+// crashLarge has values that go to the data file at once, as runs.
+func crashLarge(g *crashGen, k uint64) {
+	switch {
+	case k%4 == 3:
+		g.do(crashOp{kind: "del", key: fmt.Sprintf("large%d", g.IntN(4))})
+	case k%2 == 0:
+		g.put(nil, fmt.Sprintf("large%d", g.IntN(4)), directRun+g.IntN(20000))
+	default:
+		crashSmall(g, k)
+	}
+}
+
+// crashBulk makes every third transaction too large for the log.
+func crashBulk(g *crashGen, k uint64) {
+	if k%3 != 2 {
+		crashSmall(g, k)
+		return
+	}
+	for i := range 30 {
+		g.put(nil, fmt.Sprintf("bulk%02d", (i*7+int(k))%40), 2500+g.IntN(500))
+	}
+}
+
+// crashSpill makes some transactions larger than the heap may be.
+func crashSpill(g *crashGen, k uint64) {
+	if k%3 != 0 {
+		crashSmall(g, k)
+		return
+	}
+	for i := range 200 {
+		g.put(nil, fmt.Sprintf("spill%03d", (i*37+int(k))%300), 1200+g.IntN(800))
+	}
+}
+
+// crashNest works on buckets in buckets.
+func crashNest(g *crashGen, k uint64) {
+	for range 1 + g.IntN(3) {
+		var path []string
+		b := g.now
+		for g.IntN(3) > 0 {
+			name := b.choose(g.Rand, true)
+			if name == "" {
+				break
+			}
+			path, b = append(path[:len(path):len(path)], name), b.items[name].bucket
+		}
+		name := fmt.Sprintf("b%d", g.IntN(4))
+		_, there := b.items[name]
+		switch n := g.IntN(12); {
+		case n < 3 && !there && len(path) < 3:
+			g.do(crashOp{kind: "create", path: path, key: name})
+		case n == 3 && there:
+			g.do(crashOp{kind: "drop", path: path, key: name})
+		case n == 4 && there && len(path) > 0 && g.now.items[name].bucket == nil:
+			g.do(crashOp{kind: "move", path: path, key: name})
+		case n == 5:
+			g.do(crashOp{kind: "sequence", path: path, n: g.Uint64()})
+		case n == 6:
+			for i := range 30 { // out of its parent's page
+				g.put(path, fmt.Sprintf("many%02d", i), 50+g.IntN(100))
+			}
+		case n == 7:
+			g.do(crashOp{kind: "range", path: path, key: "k1", to: "many20"})
+		default:
+			g.put(path, fmt.Sprintf("k%d", g.IntN(20)), g.IntN(200))
+		}
+	}
+}
+
+// crashRange fills and empties ranges, so that the file's end becomes free.
+func crashRange(g *crashGen, k uint64) {
+	switch {
+	case k%5 == 0:
+		from := g.IntN(200)
+		g.do(crashOp{kind: "range", key: fmt.Sprintf("r%03d", from), to: fmt.Sprintf("r%03d", from+100+g.IntN(200))})
+	default:
+		for range 30 {
+			g.put(nil, fmt.Sprintf("r%03d", g.IntN(300)), 2000+g.IntN(3000))
+		}
+	}
+}
+
+// crashWork is a workload.
+type crashWork struct {
+	name    string
+	profile crashProfile
+	opts    Options
+	weak    bool
+	threads bool // several goroutines: another run may have another log
+	slow    bool // a sync of the data file takes as long as some commits do
+	run     func(r *crashRun)
+}
+
+var crashWorks = []crashWork{
+	{name: "plain", profile: crashSmall, run: func(r *crashRun) {
+		r.commit(8)
+		r.view()
+		r.commit(4)
+		r.checkpoint()
+		r.commit(3)
+		r.view()
+		r.commit(3)
+		r.checkpoint()
+		r.commit(2)
+		r.close()
+	}},
+	{name: "wrap", profile: crashWide, opts: Options{LogLimit: minLimit}, run: func(r *crashRun) {
+		for range 7 { // the log goes round its file three times
+			r.commit(6)
+			r.view()
+			r.checkpoint()
+		}
+		r.commit(3)
+	}},
+	{name: "full", profile: crashWide, opts: Options{LogLimit: minLimit}, threads: true, run: func(r *crashRun) {
+		r.commit(40) // checkpoints come by themselves
+		r.close()
+	}},
+	{name: "storm", profile: crashWide, opts: Options{LogLimit: minLimit}, threads: true, slow: true, run: func(r *crashRun) {
+		// Commits go on, and round the log, while checkpoints are made.
+		var wg sync.WaitGroup
+		for range 3 {
+			wg.Go(func() { r.commit(12) })
+		}
+		wg.Go(func() {
+			for range 8 {
+				r.checkpoint()
+			}
+		})
+		wg.Wait()
+	}},
+	{name: "goroutines", profile: crashSmall, threads: true, run: func(r *crashRun) {
+		var wg sync.WaitGroup
+		for range 3 {
+			wg.Go(func() { r.commit(8) })
+		}
+		wg.Go(func() {
+			for range 6 {
+				r.view()
+			}
+		})
+		wg.Go(func() {
+			r.checkpoint()
+			r.checkpoint()
+		})
+		wg.Wait()
+		r.close()
+	}},
+	{name: "relaxed", profile: crashSmall, weak: true, run: func(r *crashRun) {
+		r.relax(3)
+		r.view()
+		r.commit(1)
+		r.relax(4)
+		r.sync()
+		r.relax(2)
+		r.view()
+		r.checkpoint()
+		r.relax(3)
+		r.commit(2)
+		r.relax(2)
+		r.close()
+	}},
+	{name: "mixed", profile: crashSmall, weak: true, threads: true, opts: Options{SyncInterval: 1}, run: func(r *crashRun) {
+		var wg sync.WaitGroup
+		wg.Go(func() { r.commit(8) })
+		wg.Go(func() { r.relax(12) })
+		wg.Go(func() {
+			for range 3 {
+				r.sync()
+				r.view()
+			}
+			r.checkpoint()
+		})
+		wg.Wait()
+		r.relax(2)
+		r.close()
+	}},
+	{name: "buckets", profile: crashNest, run: func(r *crashRun) {
+		r.commit(12)
+		r.view()
+		r.commit(6)
+		r.checkpoint()
+		r.commit(10)
+		r.view()
+		r.close()
+	}},
+	{name: "large", profile: crashLarge, opts: Options{LogLimit: 2 << 20}, run: func(r *crashRun) {
+		r.commit(6)
+		r.checkpoint()
+		r.view()
+		r.commit(5)
+		r.checkpoint()
+		r.commit(3)
+	}},
+	{name: "bulk", profile: crashBulk, opts: Options{LogLimit: minLimit}, run: func(r *crashRun) {
+		r.commit(6)
+		r.view()
+		r.commit(4)
+		r.checkpoint()
+		r.commit(3)
+		r.close()
+	}},
+	{name: "bulk goroutines", profile: crashBulk, weak: true, threads: true, opts: Options{LogLimit: minLimit}, run: func(r *crashRun) {
+		var wg sync.WaitGroup
+		for range 3 {
+			wg.Go(func() { r.commit(6) })
+		}
+		wg.Go(func() { r.relax(6) })
+		wg.Wait()
+	}},
+	{name: "bulk relaxed", profile: crashBulk, weak: true, opts: Options{LogLimit: minLimit}, run: func(r *crashRun) {
+		r.relax(6)
+		r.sync()
+		r.relax(4)
+		r.view()
+		r.relax(3)
+		r.close()
+	}},
+	{name: "spill", profile: crashSpill, opts: Options{MemoryLimit: minLimit, LogLimit: 4 << 20}, threads: true, run: func(r *crashRun) {
+		r.commit(6)
+		r.view()
+		r.commit(1)
+		r.checkpoint()
+		r.commit(5)
+	}},
+	{name: "ranges", profile: crashRange, opts: Options{LogLimit: 4 << 20}, run: func(r *crashRun) {
+		for range 4 {
+			r.commit(5)
+			r.checkpoint()
+			r.view()
+			r.checkpoint()
+		}
+		r.close()
+	}},
+	{name: "reader", profile: crashSmall, run: func(r *crashRun) {
+		r.commit(4)
+		tx, err := r.db.Begin(false)
+		if err != nil {
+			r.note(err)
+			return
+		}
+		defer tx.Rollback()
+		r.observed(tx)
+		for range 3 {
+			r.commit(4)
+			r.view()
+			r.checkpoint()
+			r.note(crashCompare(tx, r.line))
+		}
+	}},
+	{name: "again", profile: crashSmall, run: func(r *crashRun) {
+		for range 3 {
+			r.commit(3)
+			r.close()
+			if r.open(); !r.ok() {
+				return
+			}
+			r.view()
+		}
+		r.commit(1)
+		r.close()
+	}},
+}
+
+// start runs the workload in a new directory on a recorder over fsys. It returns the run with its log complete
+// and nothing held.
+func (w *crashWork) start(t testing.TB, fsys vfs.FS, seed uint64, failing bool) *crashRun {
+	if w.slow {
+		fsys = crashSlowFS{fsys}
+	}
+	r := &crashRun{
+		rec: vfs.NewRecorder(fsys), opts: w.opts, weak: w.weak, failing: failing,
+		path: filepath.Join(crashDir(t), "app.db"),
+		line: &crashLine{seed: seed, profile: w.profile},
+	}
+	random := atomic.Uint64{}
+	r.opts.random = func() uint64 { return seed*0x9e3779b97f4a7c15 + random.Add(1) }
+	r.opts.reservation = 1 << 20
+	if r.open(); r.db != nil {
+		w.run(r)
+	}
+	crashKill(r.db)
+	if err := r.rec.Verify(); err != nil {
+		t.Error(err)
+	}
+	return r
+}
+
+// crashSlowFS is a file system on which a sync of a data file takes time, so that commits go on meanwhile.
+type crashSlowFS struct{ vfs.FS }
+
+func (s crashSlowFS) Open(name string, flag int, perm fs.FileMode) (vfs.File, error) {
+	f, err := s.FS.Open(name, flag, perm)
+	if err != nil || filepath.Ext(name) != ".db" {
+		return f, err
+	}
+	return crashSlowFile{f}, nil
+}
+
+type crashSlowFile struct{ vfs.File }
+
+func (f crashSlowFile) Sync() error {
+	time.Sleep(time.Millisecond)
+	return f.File.Sync()
+}
