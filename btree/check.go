@@ -120,7 +120,7 @@ func (c *check) leaf(l page.Leaf, in bounds) {
 			c.found(id, -1, 3, "key %d is not above the one before", i)
 		}
 		last = key
-		c.inside(id, key, i, in, false)
+		in = c.inside(id, key, i, in, false)
 		if l.Form(i) != page.Inline && !c.run(l, i) {
 			continue
 		}
@@ -140,7 +140,6 @@ func (c *check) run(l page.Leaf, i int) bool {
 	id := page.IDOf(l)
 	n, err := runLen(l, i)
 	if err == nil {
-		c.born(id, page.BornOf(l), l.Ref(i))
 		if !c.Run(l.Ref(i), n) {
 			return false
 		}
@@ -155,23 +154,20 @@ func (c *check) run(l page.Leaf, i int) bool {
 	return err == nil
 }
 
-// born checks that a run is not younger than the page that refers to it.
-func (c *check) born(id page.ID, born page.TxID, r page.Ref) {
-	if r.Born > born {
-		c.found(id, -1, 2, "run at page %d born in %d, after %d", r.ID, r.Born, born)
-	}
-}
-
-// inside checks that key i of a page lies in its bounds. A separator at the lower bound itself would leave its child no keys.
-func (c *check) inside(id page.ID, key []byte, i int, in bounds, separator bool) {
+// inside checks that key i of a page lies in its bounds, and returns those that the next key is to be checked against: one that
+// was passed is reported once. A separator at the lower bound itself would leave its child no keys.
+func (c *check) inside(id page.ID, key []byte, i int, in bounds, separator bool) bounds {
 	if in.lo != nil {
 		if cmp := bytes.Compare(key, in.lo); cmp < 0 || cmp == 0 && separator {
 			c.found(id, -1, 3, "key %d is below the parent's separator", i)
 		}
 	}
+	in.lo = nil // keys ascend
 	if in.hi != nil && bytes.Compare(key, in.hi) >= 0 {
 		c.found(id, -1, 3, "key %d is not below the parent's next separator", i)
+		in.hi = nil
 	}
+	return in
 }
 
 // separators checks the separators of a branch, and their runs. It returns those that could be read, the others as nil, between
@@ -181,11 +177,8 @@ func (c *check) separators(b page.Branch, in bounds) [][]byte {
 	all := make([][]byte, n+1)
 	all[0], all[n] = in.lo, in.hi
 	for i := 1; i < n; i++ {
-		if b.IsLong(i) {
-			c.born(id, page.BornOf(b), b.SepRef(i))
-			if !c.Run(b.SepRef(i), b.SepLen(i)) {
-				continue
-			}
+		if b.IsLong(i) && !c.Run(b.SepRef(i), b.SepLen(i)) {
+			continue
 		}
 		key, err := c.t.separator(b, i, nil)
 		if err != nil {
@@ -196,7 +189,7 @@ func (c *check) separators(b page.Branch, in bounds) [][]byte {
 		if i > 1 && all[i-1] != nil && bytes.Compare(all[i-1], key) >= 0 {
 			c.found(id, -1, 3, "separator %d is not above the one before", i)
 		}
-		c.inside(id, key, i, in, true)
+		in = c.inside(id, key, i, in, true)
 	}
 	return all
 }

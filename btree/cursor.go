@@ -129,7 +129,11 @@ func (c *Cursor) outermost(dir int) (key, value []byte, bucket bool, err error) 
 	}
 	n := c.leaf.Count()
 	if n == 0 {
+		id := page.IDOf(c.leaf)
 		c.placeAt(nil)
+		if t.level > 0 {
+			return c.fail(emptyLeaf(id))
+		}
 		return nil, nil, false, nil
 	}
 	if c.i = 0; dir < 0 {
@@ -228,6 +232,9 @@ func (c *Cursor) descend(key []byte) (i int, found bool, err error) {
 			return 0, false, err
 		}
 		if level == 0 {
+			if page.CountOf(p) == 0 && t.level > 0 {
+				return 0, false, emptyLeaf(id)
+			}
 			c.enter(p)
 			return t.searchLeaf(c.leaf, key)
 		}
@@ -267,7 +274,7 @@ func (c *Cursor) turn(dir int) (bool, error) {
 			return false, err
 		}
 		if c.leaf.Count() == 0 {
-			return false, corrupt(page.IDOf(c.leaf), 24, 2, "empty leaf below a branch")
+			return false, emptyLeaf(page.IDOf(c.leaf))
 		}
 		return true, nil
 	}
@@ -293,7 +300,7 @@ func (c *Cursor) down(p []byte, id page.ID, level, dir int) error {
 	return nil
 }
 
-// enter makes l the cursor's leaf.
+// enter makes l the cursor's leaf. Its bytes are exposed by the first take that follows.
 func (c *Cursor) enter(l page.Leaf) {
 	c.leaf, c.gen, c.n = l, c.t.gen, 0
 	if l == nil {
@@ -301,9 +308,6 @@ func (c *Cursor) enter(l page.Leaf) {
 	}
 	if page.FlagsOf(l)&(page.FlagRefs|page.FlagLong) == 0 {
 		c.n = l.Count()
-	}
-	if c.t.w != nil && c.t.root != 0 {
-		c.t.w.Expose(page.IDOf(l))
 	}
 }
 

@@ -93,6 +93,16 @@ func (s *script) run() {
 		s.put()
 	case "load": // load n=100 [from=1000] [by=-1] [size=100] [stem=x]: keys of six digits behind the stem
 		s.load()
+	case "spread": // spread n=60 [size=1500]: three keys of 484 bytes for every number, alike but for their ends
+		size := 1500
+		s.d.MaybeScanArgs(s.t, "size", &size)
+		for i := range s.number("n") {
+			key := fmt.Appendf(nil, "%03d%s%d", i/3, strings.Repeat("x", 480), i%3)
+			if _, err := s.tree.Put(key, make([]byte, size), false); s.failed(err) {
+				return
+			}
+			s.m.endOperation()
+		}
 	case "del": // del [bucket]: a line for each key
 		for line := range strings.Lines(s.d.Input) {
 			found, err := s.tree.Delete(s.text(strings.TrimSpace(line)), s.d.HasArg("bucket"))
@@ -150,7 +160,7 @@ func (s *script) run() {
 		s.m.commit()
 	case "inline": // inline: the tree as an image, from which it goes on
 		s.inline()
-	case "corrupt": // corrupt page=7 [level=2] [born=9] [child=0 is=5] [child=0 items=7] [child=0 refs=0] [key=0 is=q]
+	case "corrupt": // corrupt items=3, corrupt run=7 at=600 is=x, corrupt page=7 [empty] [sep=2 is=q] [level=2] [born=9] [child=0 is=5] [child=0 items=7] [child=0 refs=0] [key=0 is=q]
 		s.corrupt()
 	case "check": // check: all findings
 		s.check()
@@ -287,6 +297,14 @@ func (s *script) inline() {
 // corrupt changes what a page says. The page itself stays a sound one.
 func (s *script) corrupt() {
 	s.m.strict = false
+	if s.d.HasArg("run") {
+		copy(s.m.runs[page.ID(s.number("run"))].data[s.number("at"):], s.arg("is"))
+		return
+	}
+	if !s.d.HasArg("page") {
+		s.tree.items = uint64(s.number("items"))
+		return
+	}
 	id := page.ID(s.number("page"))
 	p := s.m.pages[id].buf
 	has := s.d.HasArg
@@ -299,6 +317,11 @@ func (s *script) corrupt() {
 		page.Branch(p).SetItems(s.number("child"), uint64(s.number("items")))
 	case has("refs"):
 		page.Branch(p).SetRefs(s.number("child"), s.number("refs") != 0)
+	case has("empty"):
+		page.InitLeaf(p, id, s.m.tx-1)
+	case has("sep"):
+		sep := s.arg("is")
+		page.Branch(p).ReplaceSep(s.number("sep"), page.Sep{Key: sep, Len: len(sep)})
 	case has("child"):
 		page.Branch(p).SetChild(s.number("child"), page.ID(s.number("is")))
 	case has("key"):
@@ -323,7 +346,7 @@ func (s *script) corrupt() {
 
 func (s *script) check() {
 	seen := map[page.ID]bool{}
-	n := 0
+	n, runs, size := 0, 0, 0
 	s.tree.Check(Checker{
 		Found: func(e *page.CorruptError) {
 			if !errors.Is(e, page.ErrCorrupt) {
@@ -341,12 +364,15 @@ func (s *script) check() {
 			return true
 		},
 		Run: func(r page.Ref, n int) bool {
-			s.printf("run %d of %d bytes", r.ID, n)
+			runs, size = runs+1, size+n
 			return true
 		},
 		Bucket: func(name, value []byte) { s.printf("bucket %s", bytes.Clone(name)) },
 	})
 	if n == 0 {
 		s.printf("ok, %d pages", len(seen))
+	}
+	if runs > 0 {
+		s.printf("%d runs of %d bytes", runs, size)
 	}
 }

@@ -83,14 +83,7 @@ func (m *memory) copy() *memory {
 func TestErrorsAreReported(t *testing.T) {
 	base, tree := victim(t)
 	h := tree.Header()
-	keys := func() (keys [][]byte) {
-		var c Cursor
-		c.Init(tree)
-		for k, _, _, _ := c.First(); k != nil; k, _, _, _ = c.Next() {
-			keys = append(keys, bytes.Clone(k))
-		}
-		return keys
-	}()
+	keys := allKeys(tree)
 	all := func(f func(t *Tree, key []byte) error) func(t *Tree) error {
 		return func(t *Tree) error {
 			for _, k := range keys {

@@ -45,6 +45,16 @@ func victim(tb testing.TB) (*memory, *Tree) {
 	return m, t
 }
 
+// allKeys returns copies of the keys in a sound tree.
+func allKeys(t *Tree) (keys [][]byte) {
+	var c Cursor
+	c.Init(t)
+	for k, _, _, _ := c.First(); k != nil; k, _, _, _ = c.Next() {
+		keys = append(keys, bytes.Clone(k))
+	}
+	return keys
+}
+
 // damage changes relations between pages, and bytes, as the source says. What does not make a sound page
 // is an error for whoever reads it.
 func damage(s source, m *memory) {
@@ -64,7 +74,9 @@ func damage(s source, m *memory) {
 		p := mp.buf
 		b := page.Branch(p)
 		branch := page.LevelOf(p) > 0 && page.CountOf(p) > 0 && page.Validate(p, id) == nil
-		switch how := s.intn(8); {
+		switch how := s.intn(9); {
+		case how == 8:
+			page.InitLeaf(p, id, 1)
 		case how == 0:
 			p[s.intn(len(p))] = byte(s.intn(256))
 		case how == 1:
@@ -90,7 +102,8 @@ func damage(s source, m *memory) {
 }
 
 // hostile runs operations on a damaged tree. They may fail or return anything, but not panic, and not go on for ever.
-func hostile(tb testing.TB, s source, m *memory, t *Tree) {
+// keys are some that were there.
+func hostile(tb testing.TB, s source, m *memory, t *Tree, keys [][]byte) {
 	const most = 100_000
 	limited := func(what string, f func() error) error {
 		m.calls = 0
@@ -104,6 +117,9 @@ func hostile(tb testing.TB, s source, m *memory, t *Tree) {
 		return err
 	}
 	key := func() []byte {
+		if s.intn(4) > 0 {
+			return keys[s.intn(len(keys))]
+		}
 		k := append([]byte{byte(s.intn(17))}, stem[:430+s.intn(3)*60]...)
 		return append(k, byte(s.intn(256)), byte(s.intn(256)))
 	}
@@ -165,6 +181,26 @@ func hostile(tb testing.TB, s source, m *memory, t *Tree) {
 	limited("drop", func() error { return t.Drop(nil) })
 }
 
+// hostileView reads a damaged tree through a mapping.
+func hostileView(tb testing.TB, m *memory, h page.BucketHeader) {
+	v := m.publish(tb)
+	t := new(Tree)
+	t.Init(h, nil, &v, nil)
+	var c Cursor
+	c.Init(t)
+	scanOnce(tb, &c, false)
+	scanOnce(tb, &c, true)
+	for i := range 64 {
+		key := append([]byte{byte(i / 4)}, stem[:430+i%3*60]...)
+		_, _, _, _ = t.Get(key)
+		_, _ = t.Rank(key)
+		_, _, _, _, _ = t.At(uint64(i * 4))
+	}
+	for k, _, _, _ := c.First(); k != nil; k, _, _, _ = c.Next() {
+		_, _, _, _ = t.Get(bytes.Clone(k))
+	}
+}
+
 // scanOnce walks through everything. Keys must ascend, or descend.
 func scanOnce(tb testing.TB, c *Cursor, back bool) error {
 	first, next, sign := c.First, c.Next, 1
@@ -201,7 +237,7 @@ func FuzzHostile(f *testing.F) {
 		f.Add(b)
 	}
 	base, tree := victim(f)
-	h := tree.Header()
+	h, keys := tree.Header(), allKeys(tree)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if len(b) > 1024 {
 			return
@@ -210,7 +246,7 @@ func FuzzHostile(f *testing.F) {
 		tree.Init(h, nil, nil, m)
 		s := &input{b}
 		damage(s, m)
-		hostile(t, s, m, tree)
+		hostile(t, s, m, tree, keys)
 	})
 }
 
@@ -227,7 +263,7 @@ func TestHostile(t *testing.T) {
 		n = 1
 	}
 	base, tree := victim(t)
-	h := tree.Header()
+	h, keys := tree.Header(), allKeys(tree)
 	for i := range n {
 		s := seed + uint64(i)
 		t.Run("", func(t *testing.T) {
@@ -243,7 +279,10 @@ func TestHostile(t *testing.T) {
 			m, tree := base.copy(), new(Tree)
 			tree.Init(h, nil, nil, m)
 			damage(src, m)
-			hostile(t, src, m, tree)
+			if i%10 == 0 {
+				hostileView(t, m, h)
+			}
+			hostile(t, src, m, tree, keys)
 		})
 	}
 }

@@ -49,10 +49,11 @@ type memPage struct {
 }
 
 type memRun struct {
-	data []byte
-	born page.TxID
-	sum  uint64
-	dead bool
+	data    []byte
+	born    page.TxID
+	sum     uint64
+	exposed bool
+	dead    bool
 }
 
 func newMemory(pageSize int) *memory {
@@ -230,6 +231,9 @@ func (m *memory) FreeRun(r page.Ref, n int) {
 		return
 	}
 	run.dead = true
+	if run.born == m.tx && !run.exposed {
+		m.retired = append(m.retired, run.data)
+	}
 	m.frees = append(m.frees, r.ID)
 }
 
@@ -237,7 +241,9 @@ func (m *memory) Expose(id page.ID) {
 	m.enter()
 	if p := m.pages[id]; p != nil {
 		p.exposed = true
-	} else if m.runs[id] == nil {
+	} else if r := m.runs[id]; r != nil {
+		r.exposed = true
+	} else {
 		m.complain("page %d exposed, which is none", id)
 	}
 }
@@ -298,6 +304,7 @@ func (m *memory) commit() {
 		m.spare = append(m.spare, id)
 	}
 	for id, r := range m.runs {
+		r.exposed = false
 		if r.dead {
 			delete(m.runs, id)
 		}

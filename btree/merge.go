@@ -95,22 +95,18 @@ func (t *Tree) join(pa *path, level int) (bool, error) {
 // joinLeaves moves the entries of child left+1 of an own branch to child left, if one page can hold them.
 func (t *Tree) joinLeaves(parent page.Branch, left int) (bool, error) {
 	born := page.BornOf(parent)
-	lp, err := t.load(parent.Child(left), 0, born)
+	l, err := t.loadLeaf(parent.Child(left), born)
 	if err != nil {
 		return false, err
 	}
-	rp, err := t.load(parent.Child(left+1), 0, born)
+	r, err := t.loadLeaf(parent.Child(left+1), born)
 	if err != nil {
 		return false, err
 	}
-	r := page.Leaf(rp)
-	if page.CountOf(lp) == 0 || page.CountOf(rp) == 0 {
-		return false, corrupt(page.IDOf(parent), -1, 2, "empty leaf below a branch")
-	}
-	if page.Leaf(lp).Live()+r.Live() > joined(rp) {
+	if l.Live()+r.Live() > joined(r) {
 		return false, nil
 	}
-	if err := t.leavesAscend(lp, r); err != nil {
+	if err := t.leavesAscend(l, r); err != nil {
 		return false, err
 	}
 	s := step{}
@@ -122,7 +118,7 @@ func (t *Tree) joinLeaves(parent page.Branch, left int) (bool, error) {
 			return false, err
 		}
 	}
-	l := page.Leaf(s.p)
+	l = page.Leaf(s.p)
 	if err := must(r.CopyRange(l, l.Count(), 0, r.Count()), s.id); err != nil {
 		return false, err
 	}

@@ -49,7 +49,7 @@ func (t *Tree) Put(key, value []byte, bucket bool) (added bool, err error) {
 		return false, err
 	}
 	if refs {
-		t.noteRefs(&pa, 1)
+		t.noteRefs(&pa)
 	}
 	if found {
 		return false, t.replace(&pa, i, e)
@@ -122,9 +122,9 @@ func (t *Tree) entry(pageSize int, key, value []byte, bucket bool) (e page.Entry
 	return e, true, err
 }
 
-// noteRefs sets the refs bits on the way from the branch of the given level up to the root.
-func (t *Tree) noteRefs(pa *path, level int) {
-	for ; level <= int(t.level); level++ {
+// noteRefs sets the refs bits on the way up to the root.
+func (t *Tree) noteRefs(pa *path) {
+	for level := 1; level <= int(t.level); level++ {
 		s := &pa[level]
 		if b := page.Branch(s.p); !b.Refs(s.i) {
 			b.SetRefs(s.i, true)

@@ -78,9 +78,6 @@ func (t *Tree) At(i uint64) (key, value []byte, bucket, found bool, err error) {
 				break
 			}
 			b := page.Branch(p)
-			if i >= b.Total() {
-				return nil, nil, false, false, corrupt(id, -1, 3, "fewer items than its parent counts")
-			}
 			var child int
 			child, i = b.Locate(i)
 			id, born = b.Child(child), page.BornOf(p)

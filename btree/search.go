@@ -2,6 +2,7 @@ package btree
 
 import (
 	"bytes"
+	"errors"
 	"math"
 
 	"github.com/foliodb/folio/page"
@@ -66,13 +67,21 @@ func (t *Tree) run(l page.Leaf, i int) ([]byte, error) {
 	if err != nil || l.Form(i) == page.RunValue {
 		return run, err
 	}
-	value := run[l.KeyLen(i):]
+	n := l.KeyLen(i)
+	value := run[n:]
 	if l.IsBucket(i) {
-		if err := page.ValidateBucket(value, len(l)); err != nil {
-			return nil, &page.CorruptError{Page: l.Ref(i).ID, Offset: -1, Invariant: 2, Reason: "value of a bucket", Err: err}
-		}
+		err = bucketIn(l.Ref(i).ID, n, page.ValidateBucket(value, len(l)))
 	}
-	return value, nil
+	return value, err
+}
+
+// bucketIn says of an error of page.ValidateBucket where the bucket lies: n bytes into the run at page id.
+func bucketIn(id page.ID, n int, err error) error {
+	var c *page.CorruptError
+	if errors.As(err, &c) {
+		c.Page, c.Offset = id, c.Offset+n
+	}
+	return err
 }
 
 // separator returns the whole separator i, which is appended to buf if it is not a long one.

@@ -258,7 +258,6 @@ func (t *Tree) addChild(pa *path, left, right half, sep page.Sep) error {
 	if level > int(t.level) {
 		return t.newRoot(left, right, sep)
 	}
-	t.noteParents(pa, level) // a long separator may have brought the first run
 	return nil
 }
 
@@ -289,11 +288,11 @@ func (t *Tree) evenOut(pa *path, i int, e page.Entry) (bool, error) {
 		if k == at {
 			continue
 		}
-		p, err := t.load(parent.Child(k), 0, page.BornOf(parent))
+		l, err := t.loadLeaf(parent.Child(k), page.BornOf(parent))
 		if err != nil {
 			return false, err
 		}
-		if n := page.Leaf(p).Live(); n < live {
+		if n := l.Live(); n < live {
 			sibling, live = k, n
 		}
 	}
@@ -395,7 +394,6 @@ func (t *Tree) shift(pa *path, q *sequence, cut, sibling int) error {
 	}
 	describe(parent, at, leafHalf(l))
 	describe(parent, sibling, leafHalf(page.Leaf(other.p)))
-	t.noteParents(pa, 1)
 	return nil
 }
 
@@ -417,11 +415,4 @@ func (t *Tree) beside(q *sequence, sibling page.Leaf, left bool) error {
 		return ascend(page.IDOf(sibling), other, mine)
 	}
 	return ascend(page.IDOf(sibling), mine, other)
-}
-
-// noteParents sets the refs bits above the branch of the given level if that has FlagRefs.
-func (t *Tree) noteParents(pa *path, level int) {
-	if page.FlagsOf(pa[level].p)&page.FlagRefs != 0 {
-		t.noteRefs(pa, level+1)
-	}
 }

@@ -228,6 +228,17 @@ func (t *Tree) load(id page.ID, level int, born page.TxID) ([]byte, error) {
 	return p, nil
 }
 
+// loadLeaf is load for a leaf that is not the root, and so is not empty.
+func (t *Tree) loadLeaf(id page.ID, born page.TxID) (page.Leaf, error) {
+	p, err := t.load(id, 0, born)
+	if err == nil && page.CountOf(p) == 0 {
+		err = emptyLeaf(id)
+	}
+	return p, err
+}
+
+func emptyLeaf(id page.ID) error { return corrupt(id, 24, 2, "empty leaf below a branch") }
+
 // misplaced tells what is wrong with a page that does not belong where it was found.
 func misplaced(p []byte, id page.ID, level int, born page.TxID) error {
 	if page.LevelOf(p) != level {

@@ -2,8 +2,10 @@ package btree
 
 import (
 	"encoding/binary"
+	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/foliodb/folio/internal/vfs"
@@ -26,7 +28,14 @@ func (m *memory) publish(tb testing.TB) page.View {
 		f.Close()
 		raw.Close()
 	})
-	if err := f.Grow(m.next); err != nil {
+	end := page.FirstID
+	for id := range m.pages {
+		end = max(end, id+1)
+	}
+	for id, r := range m.runs {
+		end = max(end, id+page.ID(page.RunPages(uint64(len(r.data)), m.ps)))
+	}
+	if err := f.Grow(end); err != nil {
 		tb.Fatal(err)
 	}
 	for id, p := range m.pages {
@@ -41,7 +50,7 @@ func (m *memory) publish(tb testing.TB) page.View {
 	}
 	held := f.Map()
 	tb.Cleanup(held.Release)
-	return held.View(m.next)
+	return held.View(end)
 }
 
 // numbered is key i of a load in key order.
@@ -99,5 +108,48 @@ func TestReadsDoNotAllocate(t *testing.T) {
 		}
 	}); n != 0 {
 		t.Errorf("%v allocations for a Seek", n)
+	}
+}
+
+// TestGetChecksRelations: every step down a mapping makes sure that the page is where it belongs.
+func TestGetChecksRelations(t *testing.T) {
+	for name, damage := range map[string]func(leaf, root []byte){
+		"level": func(leaf, root []byte) { page.Branch(root).SetChild(0, page.IDOf(leaf)) },
+		"born": func(leaf, root []byte) { page.SetBorn(leaf, 5) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newMemory(4096)
+			add := func(build func(id page.ID, p []byte)) []byte {
+				id, p, _ := m.Alloc()
+				build(id, p)
+				return p
+			}
+			leaf := add(func(id page.ID, p []byte) {
+				page.InitLeaf(p, id, 1).Insert(0, page.Entry{Key: []byte("k"), KeyLen: 1, Value: []byte("v"), ValLen: 1})
+			})
+			lower := add(func(id page.ID, p []byte) {
+				page.InitBranch(p, id, 1, 1).Insert(0, page.Sep{}, page.IDOf(leaf), 1, false)
+			})
+			root := add(func(id page.ID, p []byte) {
+				page.InitBranch(p, id, 1, 2).Insert(0, page.Sep{}, page.IDOf(lower), 1, false)
+			})
+			read := func() error {
+				for _, p := range [][]byte{leaf, lower, root} {
+					page.Seal(p)
+				}
+				v := m.publish(t)
+				var tree Tree
+				tree.Init(page.BucketHeader{Items: 1, Root: page.IDOf(root), Level: 2}, nil, &v, nil)
+				_, _, _, err := tree.Get([]byte("k"))
+				return err
+			}
+			if err := read(); err != nil {
+				t.Fatal(err)
+			}
+			damage(leaf, root)
+			if err := read(); !errors.Is(err, page.ErrCorrupt) || !strings.Contains(err.Error(), ": "+name+" ") {
+				t.Errorf("a wrong %s gives %v", name, err)
+			}
+		})
 	}
 }
