@@ -115,8 +115,10 @@ func (db *DB) pinsLocked() []page.TxID {
 		p = append(p, g.publishPin)
 	}
 	p = append(p, g.acked.tx, db.published.Load().tx)
-	for i := len(g.sealed) - 1; i >= 0 && g.sealed[i].end.tx > g.acked.tx; i-- {
-		p = append(p, g.sealed[i].end.tx)
+	for _, n := range g.sealed { // stand-ins of settle are among them, with an older state
+		if n.end.tx > g.acked.tx {
+			p = append(p, n.end.tx)
+		}
 	}
 	db.forgetSnapshots()
 	for _, s := range g.old {
