@@ -275,3 +275,44 @@ func TestMixedDurability(t *testing.T) {
 	must(t, db.Check())
 	must(t, db.Close())
 }
+
+// A View was shown pages that had never been written: the list of pins ended at the stand-in of a waiting Sync, so
+// the group sealed before it was not pinned, and the next commit dropped the frames of it that it superseded.
+func TestSealedGroupBeforeStandInIsPinned(t *testing.T) {
+	fsys := newHookFS()
+	db := mustOpen(t, &Options{fs: fsys})
+	put := func(value string) error {
+		return db.Update(func(tx *Tx) error { return tx.Root().Put([]byte("a"), []byte(value)) })
+	}
+	until := func(cond func(g *groups) bool) {
+		for ok := false; !ok; time.Sleep(time.Millisecond) {
+			db.groups.mu.Lock()
+			ok = cond(&db.groups)
+			db.groups.mu.Unlock()
+		}
+	}
+	must(t, put("1"))
+	var wg sync.WaitGroup
+	var errs [3]error
+	reached, release := stopLogSync(fsys, nil)
+	wg.Go(func() { errs[0] = put("2") })
+	<-reached
+	wg.Go(func() { errs[1] = db.Sync() })
+	until(func(g *groups) bool { return len(g.sealed) == 2 }) // the group of "2", and the stand-in
+	wg.Go(func() { errs[2] = put("3") })
+	until(func(*groups) bool { return db.head.tx == 3 })
+
+	again, releaseAgain := stopLogSync(fsys, nil)
+	close(release)
+	<-again // "2" has been acknowledged, "3" has not
+	must(t, db.View(func(tx *Tx) error {
+		if v := tx.Root().Get([]byte("a")); tx.ID() != 2 || string(v) != "2" {
+			t.Errorf("transaction %d has %q", tx.ID(), v)
+		}
+		return nil
+	}))
+	close(releaseAgain)
+	wg.Wait()
+	must(t, errors.Join(errs[:]...))
+	must(t, db.Check())
+}
