@@ -21,7 +21,6 @@ type Cursor struct {
 	i    int       // the place in leaf
 	n    int       // entries of leaf if all of them are plain (neither run nor bucket), else 0
 	gen  uint64
-	turn int // leaves in a row that were entered from the one beside it
 	err  error
 	path [page.MaxLevel]frame // the branches above leaf, each at its level
 }
@@ -86,7 +85,7 @@ func (c *Cursor) Last() (key, value []byte, bucket bool, err error) { return c.o
 // Seek goes to the smallest key that is not below key. If there is none, it returns a nil key, and the place is key: Prev
 // gives the last item then.
 func (c *Cursor) Seek(key []byte) (k, value []byte, bucket bool, err error) {
-	c.err, c.turn = nil, 0
+	c.err = nil
 	i, _, err := c.descend(key)
 	if err != nil {
 		return c.fail(err)
@@ -111,7 +110,7 @@ func (c *Cursor) Seek(key []byte) (k, value []byte, bucket bool, err error) {
 
 // outermost goes to the first or the last item.
 func (c *Cursor) outermost(dir int) (key, value []byte, bucket bool, err error) {
-	c.err, c.turn = nil, 0
+	c.err = nil
 	c.placeAt(nil)
 	t := c.t
 	if t.root == 0 {
@@ -124,11 +123,7 @@ func (c *Cursor) outermost(dir int) (key, value []byte, bucket bool, err error) 
 		if err != nil {
 			return c.fail(err)
 		}
-		i := 0
-		if dir < 0 {
-			i = page.CountOf(p) - 1
-		}
-		if err := c.down(p, t.root, int(t.level), i, dir); err != nil {
+		if err := c.down(p, t.root, int(t.level), dir); err != nil {
 			return c.fail(err)
 		}
 	}
@@ -203,15 +198,13 @@ func (c *Cursor) reach(i int) (bool, error) {
 	if i < 0 {
 		dir = -1
 	}
-	ok, err := c.beside(dir)
+	ok, err := c.turn(dir)
 	if !ok || err != nil {
 		return false, err
 	}
 	if c.i = 0; dir < 0 {
 		c.i = c.leaf.Count() - 1
 	}
-	// The key at the other end will be compared with the next leaf's.
-	c.leaf.WarmKey(dir > 0)
 	return true, nil
 }
 
@@ -252,14 +245,11 @@ func (c *Cursor) descend(key []byte) (i int, found bool, err error) {
 		}
 		c.path[level] = frame{id, int32(i)}
 		id, born = b.Child(i), page.BornOf(p)
-		if level == 1 && t.w == nil {
-			t.v.Warm(id)
-		}
 	}
 }
 
-// beside goes to the next leaf or to the one before, and reports false if there is none.
-func (c *Cursor) beside(dir int) (bool, error) {
+// turn goes to the next leaf or to the one before, and reports false if there is none.
+func (c *Cursor) turn(dir int) (bool, error) {
 	t := c.t
 	if t.root == 0 {
 		return false, nil
@@ -275,7 +265,12 @@ func (c *Cursor) beside(dir int) (bool, error) {
 		if i < 0 || i >= b.Count() {
 			continue
 		}
-		if err := c.down(p, f.id, level, i, dir); err != nil {
+		f.i = int32(i)
+		id := b.Child(i)
+		if p, err = t.load(id, level-1, page.BornOf(p)); err != nil {
+			return false, err
+		}
+		if err := c.down(p, id, level-1, dir); err != nil {
 			return false, err
 		}
 		if c.leaf.Count() == 0 {
@@ -286,52 +281,23 @@ func (c *Cursor) beside(dir int) (bool, error) {
 	return false, nil
 }
 
-// down goes from page p, in a branch to child i, to the outermost leaf below it, on the side from which dir leads away.
-func (c *Cursor) down(p []byte, id page.ID, level, i, dir int) error {
+// down goes from page p to the outermost leaf below it, on the side from which dir leads away.
+func (c *Cursor) down(p []byte, id page.ID, level, dir int) error {
 	for ; level > 0; level-- {
 		b := page.Branch(p)
-		c.path[level] = frame{id, int32(i)}
-		if level == 1 && c.t.w == nil {
-			c.ask(b, i, dir)
+		i := 0
+		if dir < 0 {
+			i = b.Count() - 1
 		}
+		c.path[level] = frame{id, int32(i)}
 		id = b.Child(i)
 		var err error
 		if p, err = c.t.load(id, level-1, page.BornOf(p)); err != nil {
 			return err
 		}
-		if i = 0; dir < 0 {
-			i = page.CountOf(p) - 1
-		}
 	}
 	c.enter(p)
 	return nil
-}
-
-// window is how many leaves ahead a scan asks the system for. It asks again when it has come through them.
-const window = 16
-
-// ask asks for leaves that come behind child i of b in direction dir: the processor for the next two, and, from the second
-// step from leaf to leaf on, the system for those that it may have to read from the disk.
-func (c *Cursor) ask(b page.Branch, i, dir int) {
-	v, n := c.t.v, b.Count()
-	if k := i + 2*dir; k >= 0 && k < n {
-		v.Warm(b.Child(k))
-	}
-	k := i + dir
-	if k < 0 || k >= n {
-		return
-	}
-	v.WarmKey(b.Child(k), dir < 0)
-	if c.turn++; c.turn != 2 && (c.turn < 2 || i%window != 0) {
-		return
-	}
-	var ids [window]page.ID
-	m := 0
-	for ; m < window && k >= 0 && k < n; k += dir {
-		ids[m] = b.Child(k)
-		m++
-	}
-	v.Prefetch(ids[:m]...)
 }
 
 // enter makes l the cursor's leaf. Its bytes are exposed by the first take that follows.

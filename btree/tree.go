@@ -142,9 +142,6 @@ func (t *Tree) Get(key []byte) (value []byte, bucket, found bool, err error) {
 		b := page.Branch(p)
 		born = page.BornOf(p)
 		id = b.Child(b.Search(key))
-		if level == 1 {
-			t.v.Warm(id)
-		}
 	}
 }
 
@@ -187,9 +184,6 @@ func (t *Tree) leafFor(key []byte) (page.Leaf, error) {
 			return nil, err
 		}
 		id, born = b.Child(i), page.BornOf(p)
-		if level == 1 && t.w == nil {
-			t.v.Warm(id)
-		}
 	}
 }
 

@@ -115,7 +115,7 @@ func TestReadsDoNotAllocate(t *testing.T) {
 func TestGetChecksRelations(t *testing.T) {
 	for name, damage := range map[string]func(leaf, root []byte){
 		"level": func(leaf, root []byte) { page.Branch(root).SetChild(0, page.IDOf(leaf)) },
-		"born":  func(leaf, root []byte) { page.SetBorn(leaf, 5) },
+		"born": func(leaf, root []byte) { page.SetBorn(leaf, 5) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := newMemory(4096)
