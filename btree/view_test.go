@@ -115,7 +115,7 @@ func TestReadsDoNotAllocate(t *testing.T) {
 func TestGetChecksRelations(t *testing.T) {
 	for name, damage := range map[string]func(leaf, root []byte){
 		"level": func(leaf, root []byte) { page.Branch(root).SetChild(0, page.IDOf(leaf)) },
-		"born": func(leaf, root []byte) { page.SetBorn(leaf, 5) },
+		"born":  func(leaf, root []byte) { page.SetBorn(leaf, 5) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := newMemory(4096)
@@ -151,5 +151,32 @@ func TestGetChecksRelations(t *testing.T) {
 				t.Errorf("a wrong %s gives %v", name, err)
 			}
 		})
+	}
+}
+
+// TestPutDoesNotAllocate: nor do puts, where no page is split, and the keys of callers may live on the stack.
+func TestPutDoesNotAllocate(t *testing.T) {
+	h, tree := benchTree(t, 4096, 20000)
+	h.spare = append(h.spare, make([]byte, h.ps), make([]byte, h.ps)) // for compaction
+	i, value := uint64(0), make([]byte, 150)
+	if n := testing.AllocsPerRun(1000, func() {
+		var key [24]byte
+		i += 37
+		mixed(key[:], i%20000)
+		if added, err := tree.Put(key[:], value, false); added || err != nil {
+			t.Fatal(added, err)
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations for a Put", n)
+	}
+	if n := testing.AllocsPerRun(1000, func() {
+		var key [24]byte
+		i += 37
+		mixed(key[:], i%20000)
+		if _, err := tree.Delete(key[:], false); err != nil {
+			t.Fatal(err)
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations for a Delete", n)
 	}
 }
