@@ -158,6 +158,9 @@ func (db *DB) adopt() error {
 	}
 	db.groups.hold(p.own)
 	db.stats.commits.Add(1)
+	for _, d := range p.died {
+		db.groups.churn += uint64(d.N)
+	}
 	pins := db.pinsLocked()
 	err := db.free.Commit(p.tx, p.died, pins)
 	db.free.Reclaim(pins)

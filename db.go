@@ -284,7 +284,10 @@ func (db *DB) leave() { db.life.RUnlock() }
 // file. New transactions get ErrDatabaseNotOpen as soon as Close has been called; a second Close
 // does nothing. A store that refuses writes (ErrPoisoned) is only let go, and Close
 // returns that error: the next Open recovers what was acknowledged.
+//
+// A file of which much is free is made shorter first, as Checkpoint does.
 func (db *DB) Close() error {
+	db.shrinkBeforeClose()
 	if db.closing.Swap(true) {
 		return nil
 	}
@@ -340,7 +343,7 @@ func (db *DB) finish() error {
 		}
 	}
 	db.reclaimLocked()
-	if int(db.free.Tail())*db.pageSize >= minCut {
+	if db.worthCutting() {
 		if err := db.checkpoint(); err != nil {
 			return err
 		}

@@ -82,12 +82,14 @@ type Options struct {
 	fs          vfs.FS // nil: vfs.OS
 	reservation int64  // of the mapping; 0: page's default
 	random      func() uint64
+	minCut      int64 // free bytes at the end of the file that are worth cutting off; 0: 256 KiB
 }
 
 const (
 	defaultLogLimit    = 64 << 20
 	defaultMemoryLimit = 32 << 20
 	minLimit           = 256 << 10
+	defaultMinCut      = 256 << 10
 )
 
 // withDefaults returns the options with zero values filled in, or an error that
@@ -120,6 +122,7 @@ func (o *Options) withDefaults() (Options, error) {
 	setDefault(&r.SyncInterval, time.Second)
 	setDefault(&r.LogLimit, defaultLogLimit)
 	setDefault(&r.MemoryLimit, defaultMemoryLimit)
+	setDefault(&r.minCut, defaultMinCut)
 	if r.fs == nil {
 		r.fs = vfs.OS
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 
+	"github.com/foliodb/folio/btree"
 	"github.com/foliodb/folio/freelist"
 	"github.com/foliodb/folio/page"
 )
@@ -31,6 +32,7 @@ type pager struct {
 	spilled  bool       // own pages were written out, and are found through the mapping
 	shown    bool       // bytes of a spilled page were handed out: none is reused before the end
 	private  bool       // nothing may be written: everything stays on the heap
+	confined bool       // pages are being moved down: the file does not grow for them
 	err      error      // damage found where no error can be returned; dooms the transaction
 	retired  [][]byte   // buffers discarded by the operation under way
 	outgoing []page.Out // scratch of spill
@@ -279,6 +281,9 @@ func (p *pager) PutRun(parts ...[]byte) (page.Ref, error) {
 func (p *pager) allocate(n int) (page.ID, error) {
 	if id, ok := p.db.free.Alloc(n); ok {
 		return id, nil
+	}
+	if p.confined {
+		return 0, btree.ErrNoRoom
 	}
 	return p.db.free.Extend(n)
 }

@@ -60,6 +60,7 @@ type List struct {
 	end   page.ID // page count: every page given out is below it
 	room  page.ID // pages that the file is known to hold; changed only with size held, too
 	bound page.ID // AppendOnly's; 0: none
+	limit page.ID // Confine's; 0: none
 
 	free  bitmap
 	runs  runs // over free
@@ -163,7 +164,8 @@ func (l *List) nextRun(n page.ID) bool {
 			if l.free.has(l.curEnd) {
 				least = n
 			}
-			if at, ok := c.find(from, uint(least)); ok {
+			at, ok := c.find(from, uint(least))
+			if ok && l.within(l.curEnd-page.ID(from)+page.ID(at), n) {
 				l.sweep--
 				l.startRun(l.curEnd-page.ID(from)+page.ID(at), n)
 				return true
@@ -183,8 +185,20 @@ func (l *List) nextRun(n page.ID) bool {
 	}
 	l.sweep = maxSweep
 	id, _ := l.runs.find(max(n, l.class))
+	for !l.within(id, n) {
+		if l.class <= n {
+			return false // the leftmost run of that length lies too high
+		}
+		l.class /= 2
+		id, _ = l.runs.find(max(n, l.class))
+	}
 	l.startRun(id, n)
 	return true
+}
+
+// within reports whether n pages from id on lie below Confine's limit.
+func (l *List) within(id, n page.ID) bool {
+	return l.limit == 0 || uint64(id)+uint64(n) <= uint64(l.limit)
 }
 
 // startRun makes the free pages from id on the current run: n at least, and those behind as
@@ -193,6 +207,9 @@ func (l *List) startRun(id, n page.ID) {
 	l.cur, l.curEnd = id, id+n
 	if c := l.free.chunk(uint32(l.curEnd >> chunkShift)); c != nil {
 		l.curEnd += page.ID(c.runAt(uint(l.curEnd % chunkPages)))
+	}
+	if l.limit > 0 {
+		l.curEnd = min(l.curEnd, l.limit)
 	}
 }
 
@@ -362,6 +379,15 @@ func (l *List) releaseChunk(ci uint32, c *chunk) {
 
 // restart lets the next allocation begin at the left again.
 func (l *List) restart() { l.cur, l.curEnd, l.sweep = 0, 0, 0 }
+
+// Confine restricts Alloc to pages below limit, until it is called with 0: it reports false when there is no such run.
+// This is for a transaction that moves pages towards the beginning of the file. Extend takes no notice of it.
+func (l *List) Confine(limit page.ID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.limit = limit
+	l.restart()
+}
 
 // AppendOnly restricts allocation to pages at or past from, and puts off all cutting of the
 // file, until it is called with 0. From the page count of the file as it is, this is how a new

@@ -139,6 +139,13 @@ func (l Leaf) Replace(i int, e Entry) bool {
 	return true
 }
 
+// SetRef makes r the run of entry i, which is not Inline. Unlike other changes it writes over bytes of the entry, but
+// none that are ever handed out.
+func (l Leaf) SetRef(i int, r Ref) {
+	s := l.slot(i)
+	r.Encode(l[s.off()+s.keyIn(l):])
+}
+
 // Remove takes entry i out. Its bytes stay as they are, as garbage.
 func (l Leaf) Remove(i int) {
 	l.take(i, i+1)

@@ -1,0 +1,152 @@
+package folio
+
+import (
+	"errors"
+
+	"github.com/foliodb/folio/btree"
+	"github.com/foliodb/folio/page"
+)
+
+// A copy-on-write tree leaves holes all over its file, and a few pages near the end keep it long. shrink moves these
+// into the holes, so that the next checkpoint can cut the end off. To move a page is to touch it: the
+// transactions that do so change no item, so their log records are empty.
+
+// shrinkPart is the part of the file that has to be free before pages are moved: one in so many. A tree in steady state
+// needs about as much to breathe, see retains.
+const shrinkPart = 8
+
+// shrinkMoves is the number of pages that one transaction moves: some ten milliseconds, in which writers wait.
+const shrinkMoves = 1024
+
+// maxShrinkDepth bounds the nesting to which buckets are visited; deeper ones stay where they are.
+const maxShrinkDepth = 64
+
+// shrink makes the file shorter if much of it is free. It follows a checkpoint. Not being able to is no error, unless
+// the store is poisoned by it.
+func (db *DB) shrink() error {
+	limit, ok := db.shrinkable()
+	if !ok {
+		return nil
+	}
+	moved := false
+	for {
+		more, err := db.moveDown(limit)
+		moved = moved || more
+		if err != nil {
+			db.noteBackground(err)
+			break
+		}
+		if !more {
+			break
+		}
+	}
+	if err := db.poisoned(); err != nil || !moved {
+		return err
+	}
+	return db.checkpointNow()
+}
+
+// shrinkable returns the page below which all pages should fit, with some to spare for the branches that
+// move along, and whether it is worth while. Looking for the pages at the end costs a walk over
+// all branches, so at least a quarter as many pages have to have died since the last time.
+func (db *DB) shrinkable() (limit page.ID, ok bool) {
+	g := &db.groups
+	s := db.free.Stats()
+	live := uint64(s.End) - min(s.Free+s.Retained, uint64(s.End))
+	spare := s.Free/16 + 16
+	switch {
+	case s.Free < uint64(s.End)/shrinkPart, s.Free < spare+uint64(db.cutThreshold()):
+		return 0, false
+	case s.Aside > 0, s.Retained > s.Free/2: // a checkpoint is under way, or a reader keeps what would be moved
+		return 0, false
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.churn < live/4 {
+		return 0, false
+	}
+	g.churn = 0
+	return s.End - page.ID(s.Free-spare), true
+}
+
+// shrinkBeforeClose checkpoints and shrinks a file that is worth it.
+func (db *DB) shrinkBeforeClose() {
+	if db.closing.Load() || db.enter() != nil {
+		return
+	}
+	defer db.leave()
+	if db.opts.ReadOnly || db.memory || db.poisoned() != nil {
+		return
+	}
+	s := db.free.Stats()
+	if s.Free+s.Retained < uint64(s.End)/shrinkPart {
+		return
+	}
+	if db.checkpointNow() == nil { // Close tries again, and reports
+		db.shrink()
+	}
+}
+
+var errNothingMoved = errors.New("folio: nothing moved")
+
+// moveDown moves some of the pages at limit and above to below it, in one transaction. It reports whether there is more to be
+// done.
+func (db *DB) moveDown(limit page.ID) (more bool, err error) {
+	r := &btree.Relocation{Limit: limit, Moves: shrinkMoves, Visits: 4 * int(min(db.free.End(), 1<<28))}
+	err = db.Update(func(tx *Tx) error {
+		err := tx.moveDown(r)
+		if r.Moves == shrinkMoves && err == nil {
+			err = errNothingMoved
+		}
+		return err
+	})
+	if errors.Is(err, errNothingMoved) {
+		return false, nil
+	}
+	return err == nil && r.Moves <= 0, err
+}
+
+// moveDown moves pages of all buckets.
+func (tx *Tx) moveDown(r *btree.Relocation) error {
+	db := tx.db
+	db.free.Confine(r.Limit)
+	db.pager.confined = true
+	defer func() {
+		db.pager.confined = false
+		db.free.Confine(0)
+	}()
+	err := tx.root.moveDown(r, maxShrinkDepth)
+	if errors.Is(err, btree.ErrNoRoom) {
+		err = nil
+	}
+	if r.Moves < shrinkMoves {
+		tx.changed = true
+	}
+	return err
+}
+
+// moveDown moves pages of the bucket, and of those inside it.
+func (b *Bucket) moveDown(r *btree.Relocation, depth int) error {
+	if depth == 0 {
+		return nil
+	}
+	before := b.header()
+	outer := r.Bucket
+	r.Bucket = func(name, value []byte) error {
+		c := b.children[string(name)]
+		if c == nil {
+			c = b.adopt(name, value)
+		}
+		err := c.moveDown(r, depth-1)
+		if !c.dirty && len(c.order) == 0 {
+			b.delist(c) // handles of all buckets there are would take much memory
+		}
+		return err
+	}
+	err := b.tree.Relocate(r)
+	r.Bucket = outer
+	if b.header() != before {
+		b.dirty = true
+	}
+	return err
+}
