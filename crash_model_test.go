@@ -166,7 +166,28 @@ type crashLine struct {
 	profile crashProfile
 
 	mu    sync.Mutex
-	after []*crashBucket // transactions from+1 on
+	after []*crashBucket  // transactions from+1 on
+	still map[uint64]bool // transactions of the store's own, which change nothing: shrink's
+}
+
+// hold says that transaction k, which is about to commit, changes nothing; or that it is one that does after all.
+func (l *crashLine) hold(k uint64, still bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.still == nil {
+		l.still = map[uint64]bool{}
+	}
+	l.still[k] = still
+}
+
+// newest is the highest transaction that may be there when k is: the store's own ones can follow it.
+func (l *crashLine) newest(k uint64) uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for l.still[k+1] {
+		k++
+	}
+	return k
 }
 
 // at returns the content after transaction k.
@@ -187,7 +208,10 @@ func (l *crashLine) at(k uint64) *crashBucket {
 		case l.base != nil:
 			before = l.base.at(l.from)
 		}
-		l.after = append(l.after, l.generate(next, before).now)
+		if !l.still[next] {
+			before = l.generate(next, before).now
+		}
+		l.after = append(l.after, before)
 	}
 	return l.after[k-l.from-1]
 }
@@ -215,6 +239,7 @@ func (l *crashLine) fork(k, seed uint64) *crashLine {
 func (l *crashLine) commit(db *DB, d Durability, begin func(k uint64)) (k uint64, err error) {
 	err = db.Update(func(tx *Tx) error {
 		k = uint64(tx.ID())
+		l.hold(k, false)
 		tx.SetDurability(d)
 		for _, op := range l.ops(k) {
 			if err := op.do(tx); err != nil {

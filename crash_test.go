@@ -171,9 +171,10 @@ func (c *crashHunt) lives(path string, p crashPromise, salt uint64) (k uint64, e
 		return k, fmt.Errorf("check: %w", err)
 	}
 	line := p.line.fork(k, salt|1)
-	n := 1 + salt>>8%3
-	for i := range n {
-		if _, err := line.commit(db, Sync, func(uint64) {}); err != nil {
+	db.opts.moving = func(k TxID) { line.hold(uint64(k), true) }
+	last := k
+	for i := range 1 + salt>>8%3 {
+		if last, err = line.commit(db, Sync, func(uint64) {}); err != nil {
 			return k, fmt.Errorf("second life: %w", err)
 		}
 		if i == 0 && salt>>12%3 == 0 {
@@ -190,7 +191,7 @@ func (c *crashHunt) lives(path string, p crashPromise, salt uint64) (k uint64, e
 	if db, err = Open(path, &c.opts); err != nil {
 		return k, fmt.Errorf("third life: open: %w", err)
 	}
-	if _, err := crashVerify(db, line, k+n, k+n); err != nil {
+	if _, err := crashVerify(db, line, last, line.newest(last)); err != nil {
 		return k, fmt.Errorf("third life: %w", err)
 	}
 	if err := db.Check(); err != nil {
@@ -225,6 +226,10 @@ func (c *crashHunt) restart(s *vfs.State, p crashPromise, budget int) error {
 	}
 	rec.Mark("observed", k)
 	line := p.line.fork(k, crashHash(s)|1)
+	db.opts.moving = func(k TxID) {
+		line.hold(uint64(k), true)
+		rec.Mark("begin", uint64(k))
+	}
 	for i := range 3 {
 		n, err := line.commit(db, Sync, func(n uint64) { rec.Mark("begin", n) })
 		if err == nil {

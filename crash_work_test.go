@@ -51,6 +51,10 @@ func (r *crashRun) err() error {
 func (r *crashRun) open() {
 	o := r.opts
 	o.fs = r.rec
+	o.moving = func(k TxID) {
+		r.line.hold(uint64(k), true)
+		r.rec.Mark("begin", uint64(k))
+	}
 	db, err := Open(r.path, &o)
 	r.note(err)
 	r.db = db
@@ -394,6 +398,30 @@ var crashWorks = []crashWork{
 		}
 		r.close()
 	}},
+	{name: "shrink", profile: crashRange, opts: Options{LogLimit: 4 << 20}, run: func(r *crashRun) {
+		// A shrinking file beside commits, with few of them for each checkpoint.
+		for range 3 {
+			r.commit(11)
+			r.checkpoint()
+			r.view()
+		}
+		r.commit(4)
+		r.close()
+	}},
+	{name: "shrink goroutines", profile: crashRange, threads: true, opts: Options{LogLimit: 4 << 20}, run: func(r *crashRun) {
+		var wg sync.WaitGroup
+		for range 2 {
+			wg.Go(func() { r.commit(12) })
+		}
+		wg.Go(func() {
+			for range 6 {
+				r.checkpoint()
+				r.view()
+			}
+		})
+		wg.Wait()
+		r.close()
+	}},
 	{name: "reader", profile: crashSmall, run: func(r *crashRun) {
 		r.commit(4)
 		tx, err := r.db.Begin(false)
@@ -438,6 +466,7 @@ func (w *crashWork) start(t testing.TB, fsys vfs.FS, seed uint64, failing bool) 
 	random := atomic.Uint64{}
 	r.opts.random = func() uint64 { return seed*0x9e3779b97f4a7c15 + random.Add(1) }
 	r.opts.reservation = 1 << 20
+	r.opts.minCut = 16 << 10
 	if r.open(); r.db != nil {
 		w.run(r)
 	}

@@ -82,7 +82,8 @@ type Options struct {
 	fs          vfs.FS // nil: vfs.OS
 	reservation int64  // of the mapping; 0: page's default
 	random      func() uint64
-	minCut      int64 // free bytes at the end of the file that are worth cutting off; 0: 256 KiB
+	moving      func(TxID) // told of a transaction that only moves pages, before its commit; for tests
+	minCut      int64      // free bytes at the end of the file that are worth cutting off; 0: 256 KiB
 }
 
 const (

@@ -50,23 +50,32 @@ func (db *DB) shrink() error {
 // move along, and whether it is worth while. Looking for the pages at the end costs a walk over
 // all branches, so at least a quarter as many pages have to have died since the last time.
 func (db *DB) shrinkable() (limit page.ID, ok bool) {
-	g := &db.groups
 	s := db.free.Stats()
-	live := uint64(s.End) - min(s.Free+s.Retained, uint64(s.End))
-	spare := s.Free/16 + 16
-	switch {
-	case s.Free < uint64(s.End)/shrinkPart, s.Free < spare+uint64(db.cutThreshold()):
-		return 0, false
-	case s.Aside > 0, s.Retained > s.Free/2: // a checkpoint is under way, or a reader keeps what would be moved
+	if s.Aside > 0 || s.Retained > s.Free/2 {
+		return 0, false // a checkpoint is under way, or a reader keeps what would be moved
+	}
+	gain := db.gain(s.End, s.Free)
+	if gain == 0 {
 		return 0, false
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.churn < live/4 {
-		return 0, false
+	db.groups.mu.Lock()
+	db.groups.churn = 0
+	db.groups.mu.Unlock()
+	return s.End - page.ID(gain), true
+}
+
+// gain returns how many pages the file could be cut by when so many are free; 0: too few, or too soon.
+func (db *DB) gain(end page.ID, free uint64) uint64 {
+	spare := free/16 + 16
+	if free < uint64(end)/shrinkPart || free < spare+uint64(db.cutThreshold()) {
+		return 0
 	}
-	g.churn = 0
-	return s.End - page.ID(s.Free-spare), true
+	db.groups.mu.Lock()
+	defer db.groups.mu.Unlock()
+	if db.groups.churn < (uint64(end)-min(free, uint64(end)))/4 {
+		return 0
+	}
+	return free - spare
 }
 
 // shrinkBeforeClose checkpoints and shrinks a file that is worth it.
@@ -79,7 +88,7 @@ func (db *DB) shrinkBeforeClose() {
 		return
 	}
 	s := db.free.Stats()
-	if s.Free+s.Retained < uint64(s.End)/shrinkPart {
+	if db.gain(s.End, s.Free+s.Retained) == 0 {
 		return
 	}
 	if db.checkpointNow() == nil { // Close tries again, and reports
@@ -119,8 +128,11 @@ func (tx *Tx) moveDown(r *btree.Relocation) error {
 	if errors.Is(err, btree.ErrNoRoom) {
 		err = nil
 	}
-	if r.Moves < shrinkMoves {
+	if r.Moves < shrinkMoves && err == nil {
 		tx.changed = true
+		if db.opts.moving != nil {
+			db.opts.moving(tx.id)
+		}
 	}
 	return err
 }
