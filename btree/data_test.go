@@ -119,6 +119,8 @@ func (s *script) run() {
 		if !s.failed(err) {
 			s.printf("%d deleted", n)
 		}
+	case "relocate": // relocate limit=9 [moves=3]: moves pages to below 9
+		s.relocate()
 	case "get": // get: a line for each key
 		for line := range strings.Lines(s.d.Input) {
 			s.get(s.text(strings.TrimSpace(line)))
@@ -199,6 +201,10 @@ func (s *script) put() {
 		bucket := s.d.HasArg("bucket")
 		if bucket {
 			value = make([]byte, page.BucketHeaderSize)
+			if v != "" { // a root, which is not looked at
+				root, _ := strconv.Atoi(v)
+				page.BucketHeader{Root: page.ID(root)}.Encode(value)
+			}
 		}
 		added, err := s.tree.Put(s.text(k), value, bucket)
 		if !s.failed(err) && !added {

@@ -128,13 +128,14 @@ func TestErrorsAreReported(t *testing.T) {
 			_, err := t.DeleteRange(keys[20], keys[24], func(_, _ []byte) error { return nil })
 			return err
 		},
-		"drop":  func(t *Tree) error { return t.Drop(func(_, _ []byte) error { return nil }) },
-		"next":  scan((*Cursor).First, (*Cursor).Next),
-		"prev":  scan((*Cursor).Last, (*Cursor).Prev),
-		"seek":  all(func(t *Tree, k []byte) error { var c Cursor; c.Init(t); _, _, _, err := c.Seek(k); return err }),
-		"rank":  all(func(t *Tree, k []byte) error { _, err := t.Rank(k); return err }),
-		"count": func(t *Tree) error { _, err := t.Count(keys[3], keys[100]); return err },
-		"at":    func(t *Tree) error { _, _, _, _, err := t.At(7); return err },
+		"relocate": func(t *Tree) error { return t.Relocate(&Relocation{Moves: 1000, Visits: 1000}) },
+		"drop":     func(t *Tree) error { return t.Drop(func(_, _ []byte) error { return nil }) },
+		"next":     scan((*Cursor).First, (*Cursor).Next),
+		"prev":     scan((*Cursor).Last, (*Cursor).Prev),
+		"seek":     all(func(t *Tree, k []byte) error { var c Cursor; c.Init(t); _, _, _, err := c.Seek(k); return err }),
+		"rank":     all(func(t *Tree, k []byte) error { _, err := t.Rank(k); return err }),
+		"count":    func(t *Tree) error { _, err := t.Count(keys[3], keys[100]); return err },
+		"at":       func(t *Tree) error { _, _, _, _, err := t.At(7); return err },
 		"inline": func(t *Tree) error {
 			if _, err := t.DeleteRange(keys[2], nil, nil); err != nil {
 				return err

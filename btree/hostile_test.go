@@ -141,7 +141,7 @@ func hostile(tb testing.TB, s source, m *memory, t *Tree, keys [][]byte) {
 	m.doomed = false
 	for !s.done() {
 		var err error
-		switch s.intn(12) {
+		switch s.intn(13) {
 		case 0, 1, 2:
 			value := make([]byte, []int{0, 10, 400, 1500, 3000}[s.intn(5)])
 			err = limited("put", func() error { _, err := t.Put(key(), value, false); return err })
@@ -173,6 +173,15 @@ func hostile(tb testing.TB, s source, m *memory, t *Tree, keys [][]byte) {
 			limited("scan", func() error { return scanOnce(tb, &c, s.intn(2) == 0) })
 		case 11:
 			limited("inline", func() error { _, _, err := t.Inline(nil); return err })
+		case 12:
+			r := &Relocation{Limit: page.ID(s.intn(200)), Moves: s.intn(100), Visits: 1000}
+			r.Bucket = func(_, _ []byte) error { return nil }
+			err = limited("relocate", func() error {
+				if err := t.Relocate(r); err != ErrNoRoom {
+					return err
+				}
+				return nil
+			})
 		}
 		if err != nil && err != ErrKind {
 			return // the transaction is doomed

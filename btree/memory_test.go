@@ -20,6 +20,10 @@ type memory struct {
 	pages map[page.ID]*memPage
 	runs  map[page.ID]*memRun
 	spare []page.ID // ids that may be used again
+	holes []page.ID // ids of runs that are gone; used again only while confined
+
+	room    []bool // free ids below the limit while confined; nil: not confined
+	refused uint64 // pages of the shortest run that was refused while confined; 0: none
 
 	own     []page.ID        // of this transaction, in the order in which they were made
 	dead    []page.ID        // superseded in this transaction; they go at its end
@@ -89,14 +93,54 @@ func (m *memory) enter() {
 	}
 }
 
-func (m *memory) newID() page.ID {
+// newID returns an id for a page. The only error is ErrNoRoom.
+func (m *memory) newID() (page.ID, error) {
+	if m.room != nil {
+		return m.roomFor(1)
+	}
 	if n := len(m.spare); n > 0 {
 		id := m.spare[n-1]
 		m.spare = m.spare[:n-1]
-		return id
+		return id, nil
 	}
 	m.next++
-	return m.next - 1
+	return m.next - 1, nil
+}
+
+// confine restricts new pages and runs to ids below limit, until unconfine is called.
+func (m *memory) confine(limit page.ID) {
+	limit = min(limit, m.next)
+	m.room, m.refused = make([]bool, limit), 0
+	for _, ids := range [][]page.ID{m.spare, m.holes} {
+		for _, id := range ids {
+			if id < limit {
+				m.room[id] = true
+			}
+		}
+	}
+}
+
+// unconfine ends what confine began.
+func (m *memory) unconfine() {
+	used := func(id page.ID) bool { return int(id) < len(m.room) && !m.room[id] }
+	m.spare = slices.DeleteFunc(m.spare, used)
+	m.holes = slices.DeleteFunc(m.holes, used)
+	m.room = nil
+}
+
+// roomFor takes the leftmost n free ids in a row.
+func (m *memory) roomFor(n int) (page.ID, error) {
+	run := 0
+	for id, free := range m.room {
+		if run++; !free {
+			run = 0
+		}
+		if run == n {
+			clear(m.room[id+1-n : id+1])
+			return page.ID(id + 1 - n), nil
+		}
+	}
+	return 0, ErrNoRoom
 }
 
 func (m *memory) Page(id page.ID) ([]byte, error) {
@@ -149,7 +193,11 @@ func (m *memory) Touch(id page.ID) (page.ID, []byte, error) {
 		m.touched[id] = true
 		return id, p.buf, nil
 	}
-	to, buf := m.newID(), make([]byte, m.ps)
+	to, err := m.newID()
+	if err != nil {
+		return 0, nil, err
+	}
+	buf := make([]byte, m.ps)
 	copy(buf, p.buf)
 	page.SetID(buf, to)
 	page.SetBorn(buf, m.tx)
@@ -163,7 +211,11 @@ func (m *memory) Touch(id page.ID) (page.ID, []byte, error) {
 
 func (m *memory) Alloc() (page.ID, []byte, error) {
 	m.enter()
-	id, buf := m.newID(), make([]byte, m.ps)
+	id, err := m.newID()
+	if err != nil {
+		return 0, nil, err
+	}
+	buf := make([]byte, m.ps)
 	m.pages[id] = &memPage{buf: buf, born: m.tx, own: true}
 	m.touched[id] = true
 	m.own = append(m.own, id)
@@ -216,8 +268,20 @@ func (m *memory) release(id page.ID) {
 func (m *memory) PutRun(parts ...[]byte) (page.Ref, error) {
 	m.enter()
 	data := bytes.Join(parts, nil)
+	n := page.RunPages(uint64(len(data)), m.ps)
 	id := m.next // runs get numbers of their own, past all others
-	m.next += page.ID(page.RunPages(uint64(len(data)), m.ps))
+	if m.room == nil {
+		m.next += page.ID(n)
+	} else {
+		var err error
+		if id, err = m.roomFor(int(n)); err != nil {
+			if m.refused > 0 && n >= m.refused {
+				m.failf("run of %d pages asked for where there was no room for %d", n, m.refused)
+			}
+			m.refused = n
+			return page.Ref{}, err
+		}
+	}
 	m.runs[id] = &memRun{data: data, born: m.tx, sum: page.Sum(data)}
 	m.allocs = append(m.allocs, id)
 	return page.Ref{ID: id, Born: m.tx, Sum: page.Sum(data)}, nil
@@ -307,6 +371,9 @@ func (m *memory) commit() {
 		r.exposed = false
 		if r.dead {
 			delete(m.runs, id)
+			for i := range page.RunPages(uint64(len(r.data)), m.ps) {
+				m.holes = append(m.holes, id+page.ID(i))
+			}
 		}
 	}
 	m.own, m.dead = m.own[:0], m.dead[:0]

@@ -25,6 +25,8 @@ type Relocation struct {
 	// Bucket is told of each nested bucket with pages of its own: its name and its entry's value, both valid
 	// during the call. It must not change the tree that it is called from.
 	Bucket OnBucket
+
+	refused uint64 // pages of the shortest run for which there was no room; none so long is read again
 }
 
 // Relocate moves pages of the tree. Its items do not change. Leaves that stay are read only if runs or buckets are below.
@@ -55,7 +57,7 @@ func (m *mover) visit(level int) error {
 		return ErrNoRoom
 	}
 	if m.pa[level].id >= m.r.Limit {
-		if err := m.own(level, 1); err != nil {
+		if err := m.own(level); err != nil {
 			return err
 		}
 	}
@@ -81,29 +83,41 @@ func (m *mover) visit(level int) error {
 	return nil
 }
 
-// own makes the page at a level the transaction's own, with the branches above it; n more pages are about to move.
-func (m *mover) own(level, n int) error {
+// own makes the page at a level the transaction's own, with the branches above it.
+func (m *mover) own(level int) error {
 	if m.r.Moves <= 0 {
 		return ErrNoRoom
 	}
-	m.r.Moves -= n
-	top := int(m.t.level)
-	for at := top; at >= level; at-- {
-		s := &m.pa[at]
-		was := s.id
-		var err error
-		if at == top {
-			if s.id, s.p, err = m.t.touch(was, at); err != nil {
-				s.id = was
-				return err
-			}
-			m.t.root = s.id
-			continue
-		}
-		above := &m.pa[at+1]
-		if s.id, s.p, err = m.t.touchChild(page.Branch(above.p), above.i, at); err != nil {
+	for at := int(m.t.level); at >= level; at-- {
+		if err := m.touch(at); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// touch makes the page at a level the transaction's own; the one above it is.
+func (m *mover) touch(at int) error {
+	s := &m.pa[at]
+	was := s.id
+	var id page.ID
+	var p []byte
+	var err error
+	if at == int(m.t.level) {
+		id, p, err = m.t.touch(was, at)
+	} else {
+		above := &m.pa[at+1]
+		id, p, err = m.t.touchChild(page.Branch(above.p), above.i, at)
+	}
+	if err != nil {
+		return err
+	}
+	if at == int(m.t.level) {
+		m.t.root = id
+	}
+	s.id, s.p = id, p
+	if id != was {
+		m.r.Moves--
 	}
 	return nil
 }
@@ -135,7 +149,8 @@ func (m *mover) leaf() error {
 	return nil
 }
 
-// run moves the run of entry i.
+// run moves the run of entry i. One for which there is no room stays, and costs nothing: were it counted, whoever goes on until
+// fewer than Moves are used up would never end.
 func (m *mover) run(l page.Leaf, i int) error {
 	old := l.Ref(i)
 	n, err := runLen(l, i)
@@ -143,23 +158,29 @@ func (m *mover) run(l page.Leaf, i int) error {
 		return err
 	}
 	pages := page.RunPages(uint64(n), len(l))
-	if uint64(old.ID)+pages <= uint64(m.r.Limit) {
+	if uint64(old.ID)+pages <= uint64(m.r.Limit) || m.r.refused > 0 && pages >= m.r.refused {
 		return nil
+	}
+	if m.r.Moves <= 0 {
+		return ErrNoRoom
 	}
 	content, err := m.t.readRun(page.IDOf(l), old, uint64(n))
 	if err != nil {
 		return err
 	}
-	if err := m.own(0, int(min(pages, math.MaxInt32))); err != nil {
-		return err
-	}
 	ref, err := m.t.w.PutRun(content)
 	if errors.Is(err, ErrNoRoom) {
-		return nil // for one so long; there may be some for others
+		m.r.refused = pages
+		return nil // there may be room for shorter ones
 	}
 	if err != nil {
 		return err
 	}
+	if err := m.own(0); err != nil {
+		m.t.w.FreeRun(ref, n)
+		return err
+	}
+	m.r.Moves -= int(min(pages, math.MaxInt32))
 	page.Leaf(m.pa[0].p).SetRef(i, ref)
 	m.t.w.FreeRun(old, n)
 	return nil

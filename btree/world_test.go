@@ -250,7 +250,7 @@ func (w *world) run() {
 
 func (w *world) step() {
 	w.t.Helper()
-	switch w.s.intn(16) {
+	switch w.s.intn(17) {
 	case 0, 1, 2, 3:
 		w.put(w.key(), w.s.intn(16) == 0)
 	case 4:
@@ -275,6 +275,8 @@ func (w *world) step() {
 		} else {
 			w.scan()
 		}
+	case 16:
+		w.relocate()
 	}
 }
 
@@ -282,7 +284,11 @@ func (w *world) put(key []byte, bucket bool) {
 	value := w.value(key)
 	if bucket {
 		value = make([]byte, page.BucketHeaderSize)
-		page.BucketHeader{Sequence: w.serial}.Encode(value)
+		h := page.BucketHeader{Sequence: w.serial}
+		if w.serial%2 == 0 { // some with pages of their own, which nobody looks at
+			h.Root = page.FirstID + page.ID(w.serial)
+		}
+		h.Encode(value)
 	}
 	w.trace("put %s (%d) value %d bucket %v", brief(key), len(key), len(value), bucket)
 	i, there := w.model.search(key)
