@@ -3,6 +3,7 @@ package page
 import (
 	"bytes"
 	"io"
+	"math"
 	"slices"
 	"sort"
 	"testing"
@@ -103,7 +104,10 @@ func find(items []item, key []byte) (int, bool) {
 func (m *leafModel) step() {
 	heap := bytes.Clone(m.leaf[m.leaf.heapStart():])
 	before := m.leaf
-	switch op := m.c.n(16); {
+	switch op := m.c.n(17); {
+	case op == 16:
+		m.setRef()
+		return // it is the one that writes over bytes of the heap
 	case op < 9:
 		m.put()
 	case op < 12:
@@ -164,6 +168,41 @@ func (m *leafModel) remove() {
 	i := m.c.n(len(m.items))
 	m.leaf.Remove(i)
 	m.items = slices.Delete(m.items, i, i+1)
+}
+
+// setRef gives an entry another run. Keys and values that were handed out must not notice, and nothing else must change.
+func (m *leafModel) setRef() {
+	var at []int
+	var given, were [][]byte
+	for i := range m.items {
+		key, value, _, form := m.leaf.Item(i)
+		given = append(given, key, value)
+		were = append(were, bytes.Clone(key), bytes.Clone(value))
+		if form != Inline {
+			at = append(at, i)
+		}
+	}
+	if len(at) == 0 {
+		return
+	}
+	i := at[m.c.n(len(at))]
+	before, old := bytes.Clone(m.leaf), m.items[i].ref
+	ref := Ref{ID: FirstID + ID(m.c.n(1000)), Born: TxID(1 + m.c.n(testBorn)), Sum: uint64(m.c.n(1 << 20))}
+	m.leaf.SetRef(i, ref)
+	m.items[i].ref = ref
+	for k := range given {
+		if !bytes.Equal(given[k], were[k]) {
+			m.t.Fatalf("bytes handed out have changed: %q, were %q", given[k], were[k])
+		}
+	}
+	m.check()
+	m.leaf.SetRef(i, old)
+	Seal(before)
+	Seal(m.leaf)
+	if !bytes.Equal(before, m.leaf) {
+		m.t.Fatal("a ref and back again leaves something changed")
+	}
+	m.leaf.SetRef(i, ref)
 }
 
 func (m *leafModel) compact() {
@@ -331,6 +370,50 @@ func FuzzLeafOps(f *testing.F) {
 	f.Add([]byte("\x00\x01\x02\x03\x04\x05\x06\x07"))
 	f.Add(bytes.Repeat([]byte("\x00\x02\x03\x01\x02\x02\x00\x07\x09"), 40))
 	f.Fuzz(func(t *testing.T, b []byte) { runLeafModel(t, &bytesChooser{b[:min(len(b), 2000)]}, 4096) })
+}
+
+// TestSetRef: in each form of entry that has a run, in a leaf with long keys and in one without, SetRef changes the run and nothing
+// else.
+func TestSetRef(t *testing.T) {
+	long := bytes.Repeat([]byte("k"), MaxKey(MinPageSize)+1)
+	entries := []Entry{
+		{Key: []byte("a"), KeyLen: 1, Value: []byte("inline"), ValLen: 6},
+		{Key: []byte("b"), KeyLen: 1, ValLen: 70000, Ref: Ref{10, 3, 77}},
+		{Key: bytes.Repeat([]byte("c"), StubSize+9), KeyLen: StubSize + 9, ValLen: 4000, Ref: Ref{11, 4, 78}},
+		{Key: long, KeyLen: len(long), ValLen: 5, Ref: Ref{12, 5, 79}},
+		{Key: append(bytes.Clone(long[1:]), 'l'), KeyLen: len(long), ValLen: BucketHeaderSize, Bucket: true, Ref: Ref{13, 5, 80}},
+	}
+	for _, n := range []int{3, len(entries)} { // without long keys, and with
+		l := InitLeaf(make([]byte, MinPageSize), 7, testBorn)
+		for i, e := range entries[:n] {
+			if !l.Insert(i, e) {
+				t.Fatalf("entry %d does not fit", i)
+			}
+		}
+		for i := 1; i < n; i++ {
+			flags, live, free := FlagsOf(l), l.Live(), l.Free()
+			want := Ref{ID: math.MaxUint32 - 20, Born: testBorn, Sum: math.MaxUint64 - uint64(i)}
+			l.SetRef(i, want)
+			for j, e := range entries[:n] {
+				switch e.Ref = l.Entry(j).Ref; {
+				case j > 0 && j <= i && e.Ref != (Ref{ID: math.MaxUint32 - 20, Born: testBorn, Sum: math.MaxUint64 - uint64(j)}):
+					t.Errorf("entry %d of %d has %v", j, n, e.Ref)
+				case j > i && e.Ref != entries[j].Ref:
+					t.Errorf("entry %d of %d has %v after a change of entry %d", j, n, e.Ref, i)
+				}
+				if !bytes.HasPrefix(e.Key, l.Key(j)) || l.KeyLen(j) != e.KeyLen || l.ValLen(j) != e.ValLen || l.IsBucket(j) != e.Bucket {
+					t.Errorf("entry %d of %d is another after a change of entry %d", j, n, i)
+				}
+			}
+			if FlagsOf(l) != flags || l.Live() != live || l.Free() != free {
+				t.Errorf("entry %d of %d: the leaf's numbers have changed", i, n)
+			}
+			Seal(l)
+			if err := Validate(l, 7); err != nil {
+				t.Error(err)
+			}
+		}
+	}
 }
 
 // TestLeafAllocations: no operation of a leaf allocates.
