@@ -210,7 +210,7 @@ func (m *machine) bulk() error {
 
 // odd does what comes seldom.
 func (m *machine) odd() error {
-	switch m.pick(7) {
+	switch m.pick(10) {
 	case 0, 1:
 		return m.crash()
 	case 2:
@@ -228,6 +228,10 @@ func (m *machine) odd() error {
 		m.appendOnly(0)
 	case 6:
 		m.appendOnly(page.ID(m.pick(int(m.file) + 1)))
+	case 7, 8:
+		m.confine(page.ID(m.pick(int(m.end)+3)) << m.pick(5))
+	case 9:
+		m.confine(0)
 	}
 	return nil
 }
@@ -240,6 +244,12 @@ func (m *machine) appendOnly(from page.ID) {
 	m.tail = Extent{}
 }
 
+func (m *machine) confine(limit page.ID) {
+	m.note("confine to below %d", limit)
+	m.l.Confine(limit)
+	m.limit = limit
+}
+
 // crash starts again from what the slot says.
 func (m *machine) crash() error {
 	if m.file < m.slot.end {
@@ -247,7 +257,7 @@ func (m *machine) crash() error {
 	}
 	m.note("crash; slot at %d, end %d, own %v, set %x", m.slot.pin, m.slot.end, m.slot.own, m.slot.set)
 	m.use = maps.Clone(m.slot.use)
-	m.end, m.last, m.bound = m.slot.end, m.slot.pin, 0
+	m.end, m.last, m.bound, m.limit = m.slot.end, m.slot.pin, 0, 0
 	m.own, m.dead, m.dying, m.fixed = map[page.ID]unit{}, nil, nil, nil
 	m.open, m.tail, m.onward = nil, Extent{}, 0
 	m.readers, m.busy = map[page.TxID]bool{}, map[page.ID]bool{}

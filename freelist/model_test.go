@@ -52,6 +52,7 @@ type machine struct {
 	last  page.TxID
 	fixed []Extent
 	bound page.ID
+	limit page.ID          // while confined; 0: not
 	busy  map[page.ID]bool // frames being written
 
 	readers map[page.TxID]bool
@@ -210,12 +211,24 @@ func (m *machine) alloc() error {
 	id, ok := m.l.Alloc(int(n))
 	m.note("alloc n=%d -> %d %v", n, id, ok)
 	if !ok {
-		if at, found := m.allocatable().find(0, int(m.end), int(n)); found {
+		if at, found := m.findFree(n); found {
 			return fmt.Errorf("no run of %d found, but there is one at %d", n, at)
 		}
 		return m.extend(n)
 	}
+	if m.limit > 0 && uint64(id)+uint64(n) > uint64(m.limit) {
+		return fmt.Errorf("%d pages at %d, confined to below %d", n, id, m.limit)
+	}
 	return m.give(id, n)
+}
+
+// findFree returns the leftmost run of n pages that Alloc may hand out.
+func (m *machine) findFree(n page.ID) (int, bool) {
+	end := m.end
+	if m.limit > 0 {
+		end = min(end, m.limit)
+	}
+	return m.allocatable().find(0, int(end), int(n))
 }
 
 // give checks pages that the list has handed out, and makes them the transaction's.
@@ -236,7 +249,7 @@ func (m *machine) give(id, n page.ID) error {
 func (m *machine) extend(n page.ID) error {
 	had := m.tail.N
 	m.tail = Extent{} // given back if need be
-	at, fits := m.allocatable().find(0, int(m.end), int(n))
+	at, fits := m.findFree(n)
 	id, err := m.l.Extend(int(n))
 	m.note("extend n=%d -> %d %v", n, id, err)
 	if err == errFullDisk && m.full {
@@ -247,6 +260,7 @@ func (m *machine) extend(n page.ID) error {
 		return err
 	case fits && had == 0:
 		return fmt.Errorf("extend where %d pages are free at %d", n, at)
+	case !fits && m.limit > 0 && id+n == m.end: // the end itself was free, and above the limit
 	case !fits && id+n <= m.end:
 		return fmt.Errorf("extend found %d pages at %d", n, id)
 	case !fits && id > m.end:

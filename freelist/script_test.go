@@ -99,6 +99,9 @@ func (s *script) do(t *testing.T, d *datadriven.TestData) (string, error) {
 	case "append-only": // append-only from=20
 		l.AppendOnly(page.ID(num("from", 0)))
 		return s.figures(""), nil
+	case "confine": // confine below=20: 0 ends it
+		l.Confine(page.ID(num("below", 0)))
+		return s.figures(""), nil
 	case "disk": // disk room=40: how many pages fit
 		s.disk = page.ID(num("room", 0))
 		return "", nil
