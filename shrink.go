@@ -2,6 +2,7 @@ package folio
 
 import (
 	"errors"
+	"time"
 
 	"github.com/foliodb/folio/btree"
 	"github.com/foliodb/folio/page"
@@ -21,29 +22,51 @@ const shrinkMoves = 1024
 // maxShrinkDepth bounds the nesting to which buckets are visited; deeper ones stay where they are.
 const maxShrinkDepth = 64
 
-// shrink makes the file shorter if much of it is free. It follows a checkpoint. Not being able to is no error, unless
+// shrink makes the file shorter if much of it is free. It follows a checkpoint, and like that never waits for a writer who
+// does not come to an end: it may be the caller's own transaction. Not being able to is no error, unless
 // the store is poisoned by it.
 func (db *DB) shrink() error {
 	limit, ok := db.shrinkable()
 	if !ok {
 		return nil
 	}
+	db.groups.mu.Lock()
+	db.groups.churn = 0
+	db.groups.mu.Unlock()
 	moved := false
-	for {
-		more, err := db.moveDown(limit)
-		moved = moved || more
+	// What nested buckets have to say of their moves may come to lie high again, one level of nesting further up.
+	rounds := maxShrinkDepth + int(min(db.free.End(), 1<<30))/(shrinkMoves/4)
+	for more := true; more && rounds > 0; rounds-- {
+		tx, err := db.beginIfIdle()
+		if tx == nil && err == nil {
+			break
+		}
+		if err == nil {
+			more, err = tx.moveDown(limit)
+		}
 		if err != nil {
-			db.noteBackground(err)
+			if !errors.Is(err, ErrDatabaseNotOpen) {
+				db.noteBackground(err)
+			}
 			break
 		}
-		if !more {
-			break
-		}
+		moved = moved || more
 	}
 	if err := db.poisoned(); err != nil || !moved {
 		return err
 	}
 	return db.checkpointNow()
+}
+
+// beginIfIdle begins a write transaction, or returns none if there is one that does not end within some milliseconds.
+func (db *DB) beginIfIdle() (*Tx, error) {
+	for range 20 {
+		if db.writer.TryLock() {
+			return db.beginLocked()
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return nil, nil
 }
 
 // shrinkable returns the page below which all pages should fit, with some to spare for the branches that
@@ -58,9 +81,6 @@ func (db *DB) shrinkable() (limit page.ID, ok bool) {
 	if gain == 0 {
 		return 0, false
 	}
-	db.groups.mu.Lock()
-	db.groups.churn = 0
-	db.groups.mu.Unlock()
 	return s.End - page.ID(gain), true
 }
 
@@ -98,25 +118,31 @@ func (db *DB) shrinkBeforeClose() {
 
 var errNothingMoved = errors.New("folio: nothing moved")
 
-// moveDown moves some of the pages at limit and above to below it, in one transaction. It reports whether there is more to be
-// done.
-func (db *DB) moveDown(limit page.ID) (more bool, err error) {
+// moveDown moves some of the pages at limit and above to below it, and commits. It reports whether there is more to be done.
+func (tx *Tx) moveDown(limit page.ID) (more bool, err error) {
+	db := tx.db
 	r := &btree.Relocation{Limit: limit, Moves: shrinkMoves, Visits: 4 * int(min(db.free.End(), 1<<28))}
-	err = db.Update(func(tx *Tx) error {
-		err := tx.moveDown(r)
-		if r.Moves == shrinkMoves && err == nil {
-			err = errNothingMoved
+	err = tx.update(func(tx *Tx) error {
+		if err := tx.relocate(r); err != nil {
+			return err
 		}
-		return err
+		if r.Moves == shrinkMoves {
+			return errNothingMoved
+		}
+		tx.changed = true
+		if db.opts.moving != nil {
+			db.opts.moving(tx.id)
+		}
+		return nil
 	})
 	if errors.Is(err, errNothingMoved) {
 		return false, nil
 	}
-	return err == nil && r.Moves <= 0, err
+	return err == nil, err
 }
 
-// moveDown moves pages of all buckets.
-func (tx *Tx) moveDown(r *btree.Relocation) error {
+// relocate moves pages of all buckets.
+func (tx *Tx) relocate(r *btree.Relocation) error {
 	db := tx.db
 	db.free.Confine(r.Limit)
 	db.pager.confined = true
@@ -124,21 +150,15 @@ func (tx *Tx) moveDown(r *btree.Relocation) error {
 		db.pager.confined = false
 		db.free.Confine(0)
 	}()
-	err := tx.root.moveDown(r, maxShrinkDepth)
+	err := tx.root.relocate(r, maxShrinkDepth)
 	if errors.Is(err, btree.ErrNoRoom) {
-		err = nil
-	}
-	if r.Moves < shrinkMoves && err == nil {
-		tx.changed = true
-		if db.opts.moving != nil {
-			db.opts.moving(tx.id)
-		}
+		return nil
 	}
 	return err
 }
 
-// moveDown moves pages of the bucket, and of those inside it.
-func (b *Bucket) moveDown(r *btree.Relocation, depth int) error {
+// relocate moves pages of the bucket, and of those inside it.
+func (b *Bucket) relocate(r *btree.Relocation, depth int) error {
 	if depth == 0 {
 		return nil
 	}
@@ -149,7 +169,7 @@ func (b *Bucket) moveDown(r *btree.Relocation, depth int) error {
 		if c == nil {
 			c = b.adopt(name, value)
 		}
-		err := c.moveDown(r, depth-1)
+		err := c.relocate(r, depth-1)
 		if !c.dirty && len(c.order) == 0 {
 			b.delist(c) // handles of all buckets there are would take much memory
 		}

@@ -97,6 +97,11 @@ func (tx *Tx) readWriter() btree.Writer {
 // beginWrite starts a write transaction.
 func (db *DB) beginWrite() (*Tx, error) {
 	db.writer.Lock()
+	return db.beginLocked()
+}
+
+// beginLocked is beginWrite for who has the writer lock, which goes to the transaction, or is released.
+func (db *DB) beginLocked() (*Tx, error) {
 	tx, err := db.prepareWrite()
 	if err != nil {
 		db.writer.Unlock()
@@ -243,6 +248,11 @@ func (db *DB) Update(fn func(*Tx) error) error {
 	if err != nil {
 		return err
 	}
+	return tx.update(fn)
+}
+
+// update is Update with a transaction that has begun.
+func (tx *Tx) update(fn func(*Tx) error) error {
 	tx.managed = true
 	if err := tx.call(fn); err != nil {
 		tx.rollback()
