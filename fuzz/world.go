@@ -108,7 +108,7 @@ func (w *world) applyToStore(o op) error {
 	case kCrash:
 		return w.crash()
 	case kCheckpoint:
-		return w.db.Checkpoint()
+		return w.checkpoint()
 	case kSync:
 		return w.db.Sync()
 	case kCheck:
@@ -185,6 +185,23 @@ func (w *world) beginView(n int) error {
 	}
 	if tx.Writable() || tx.DB() != w.db || tx.Size() < 0 {
 		return errors.New("the new transaction is not a view of this store")
+	}
+	return nil
+}
+
+// checkpoint may move pages, by transactions that change nothing but the number of the last one.
+func (w *world) checkpoint() error {
+	err := w.db.Checkpoint()
+	switch last := w.db.Stats().LastTx; {
+	case err != nil:
+		return err
+	case last < w.last:
+		return fmt.Errorf("a checkpoint went back from transaction %v to %v", w.last, last)
+	case last > max(w.last, w.maybe) && w.last != 0:
+		if w.txs[0] != nil {
+			return fmt.Errorf("transaction %v was made by a checkpoint beside a write transaction", last)
+		}
+		w.last, w.maybe = last, 0
 	}
 	return nil
 }
