@@ -100,8 +100,8 @@ func (db *DB) unpin(shard *pinShard) {
 	}
 }
 
-// pinsLocked returns every snapshot that is pinned now, ascending: DESIGN's list, which
-// ARCHITECTURE.md repeats. The slice is valid until the next call. groups.mu is held.
+// pinsLocked returns every snapshot that is pinned now, ascending: the list that
+// ARCHITECTURE.md has. The slice is valid until the next call. groups.mu is held.
 func (db *DB) pinsLocked() []page.TxID {
 	g := &db.groups
 	p := g.pins[:0]

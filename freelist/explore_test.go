@@ -11,7 +11,7 @@ import (
 
 // The explorer knows a store of two slots, each a page, and tries every schedule of up to
 // four commits, which replace one slot, both, or one twice, with rollbacks, and with every way to pin
-// and unpin the states between them. It holds the list against the rule as DESIGN words it:
+// and unpin the states between them. It holds the list against the rule as ARCHITECTURE.md words it:
 // no page that a pinned snapshot reaches is given out, and none is kept that no pinned
 // snapshot reaches.
 

@@ -24,7 +24,7 @@ type stand int
 const (
 	nowhere  stand = iota // never placed: Next and Prev give nothing
 	onKey                 // on a key, which may have been deleted since
-	anywhere              // a search found nothing, after which API.md leaves the place open
+	anywhere              // a search found nothing, after which the place is open
 )
 
 // A pull is an iterator that is read while other ops run.
