@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"os"
 	"testing"
 
 	"github.com/foliodb/folio/internal/vfs"
@@ -184,5 +185,34 @@ func TestStatsCount(t *testing.T) {
 	must(t, db.Checkpoint())
 	if s := db.Stats(); s.Commits != 1 || s.Rollbacks != 1 || s.Groups != 1 || s.Checkpoints != 1 {
 		t.Errorf("commits %d, rollbacks %d, groups %d, checkpoints %d; want 1 each", s.Commits, s.Rollbacks, s.Groups, s.Checkpoints)
+	}
+}
+
+// TestRefusedStoreKeepsItsSize: Open refused a store for its log, but had replayed the part before the damage, and then cut
+// the data file to whole pages; one that ends with part of a page lost that. FuzzOpen found it.
+func TestRefusedStoreKeepsItsSize(t *testing.T) {
+	db := mustOpen(t, nil)
+	for i := range 3 {
+		must(t, db.Update(func(tx *Tx) error { return tx.Root().Put([]byte{byte('a' + i)}, []byte("value")) }))
+	}
+	path := db.Path()
+	crashKill(db)
+	log, err := os.OpenFile(logName(path), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = log.WriteAt([]byte{0xff}, 4640) // in the second record; the third says that it was synced
+	must(t, errors.Join(err, log.Close()))
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	size := info.Size() + 48
+	must(t, os.Truncate(path, size))
+	if db, err := Open(path, nil); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("open: %v, %v", db, err)
+	}
+	if info, err = os.Stat(path); err != nil || info.Size() != size {
+		t.Errorf("size %d, want %d: %v", info.Size(), size, err)
 	}
 }

@@ -270,7 +270,10 @@ func (db *DB) recover() error {
 	if err != nil {
 		return errors.Join(err, f.Close())
 	}
-	size := db.data.Pages()
+	before, err := db.file.Stat()
+	if err != nil {
+		return errors.Join(err, f.Close())
+	}
 	res, err := db.replay(f)
 	if err == nil && res.tx != nil {
 		err = res.tx.root.flush(true)
@@ -284,7 +287,7 @@ func (db *DB) recover() error {
 	if err != nil {
 		if res.tx != nil {
 			res.tx.abort()
-			err = errors.Join(err, db.data.Truncate(size)) // grown for the replay
+			err = errors.Join(err, db.restoreSize(before.Size))
 		}
 		return errors.Join(err, f.Close())
 	}
@@ -296,6 +299,16 @@ func (db *DB) recover() error {
 		return db.loadFree() // a checkpoint must know what is free
 	}
 	return db.commitReplay(res)
+}
+
+// restoreSize cuts off what the data file grew by for a replay that failed. A damaged file need not end with a whole page,
+// and keeps even that: a store that is refused is not changed.
+func (db *DB) restoreSize(size int64) error {
+	now, err := db.file.Stat()
+	if err != nil || now.Size == size {
+		return err
+	}
+	return db.file.Truncate(size)
 }
 
 // replayed is what replay made: a transaction that is not yet committed.
