@@ -114,7 +114,7 @@ func outer(err error) error {
 	case errors.Is(err, ErrLogCorrupt):
 		return err
 	case errors.As(err, &log):
-		return &logError{err}
+		return &logError{fmt.Errorf("%w; folio recover saves what comes before", err)}
 	case errors.Is(err, wal.ErrVersion):
 		return fmt.Errorf("%w: %w", ErrVersionMismatch, err)
 	}

@@ -19,7 +19,7 @@ const (
 
 // exitCodes is their part of the help text.
 const exitCodes = `  0  done
-  1  the key, bucket or page is not there
+  1  the key, bucket or page is not there; "recover" saved a store in part
   2  the command line, or a line of the input, is wrong
   3  the store cannot be opened, read or written: missing, foreign, locked, disk full
   4  the store is damaged`
@@ -43,7 +43,13 @@ type damagedError struct{ error }
 
 func (e damagedError) Unwrap() error { return e.error }
 
+// A lossError says that a store was saved with losses.
+type lossError struct{ error }
+
+func (e lossError) Unwrap() error { return e.error }
+
 func exitCode(err error) int {
+	var loss lossError
 	var damaged damagedError
 	var usage usageError
 	var missing missingError
@@ -52,7 +58,7 @@ func exitCode(err error) int {
 		return exitOK
 	case errors.As(err, &usage):
 		return exitUsage
-	case errors.As(err, &missing):
+	case errors.As(err, &missing), errors.As(err, &loss):
 		return exitNotThere
 	case errors.As(err, &damaged), errors.Is(err, folio.ErrCorrupt):
 		return exitDamaged
@@ -83,6 +89,8 @@ func advice(err error, command string) string {
 		return "use the folio that wrote it"
 	case errors.Is(err, folio.ErrLogCorrupt):
 		return `see "folio wal"`
+	case errors.Is(err, folio.ErrCorrupt) && command == "recover":
+		return "nothing can be saved"
 	case errors.Is(err, folio.ErrCorrupt) && command != "check" && command != "page":
 		return `see "folio check" and "folio page"`
 	}
