@@ -69,7 +69,7 @@ func (s *salvage) replayLog() {
 	}
 	text := fmt.Sprintf("the log ends behind transaction %d", last)
 	if log.Beyond > 0 {
-		text = fmt.Sprintf("transactions behind %d are lost: beyond the damage are %d groups, up to transaction %d", last, log.Beyond, log.LastTx)
+		text = fmt.Sprintf("transactions behind %d are lost: beyond the damage there are sound groups up to transaction %d, %d in number", last, log.LastTx, log.Beyond)
 	}
 	s.found(SalvageFinding{Err: fmt.Errorf("%w; %s", err, text), Lost: true})
 }

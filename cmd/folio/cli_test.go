@@ -110,7 +110,11 @@ func (s *session) run(line, in string) (string, error) {
 	if err != nil || len(args) == 0 {
 		return "", fmt.Errorf("no command line: %q (%v)", line, err)
 	}
-	before, err := s.snapshot()
+	made := "" // by the command, which must change nothing else
+	if args[0] == "recover" && len(args) > 2 {
+		made = args[2]
+	}
+	before, err := s.snapshot(made)
 	if err != nil {
 		return "", err
 	}
@@ -127,7 +131,7 @@ func (s *session) run(line, in string) (string, error) {
 	if code != exitOK {
 		text += fmt.Sprintf("exit %d\n", code)
 	}
-	after, err := s.snapshot()
+	after, err := s.snapshot(made)
 	if err != nil {
 		return "", err
 	}
@@ -138,12 +142,15 @@ func (s *session) run(line, in string) (string, error) {
 }
 
 // snapshot describes every file below the folder: a command that only looks must
-// leave all of it alike, times too.
-func (s *session) snapshot() (string, error) {
+// leave all of it alike, times too. Where a file is to be made, that one and the folders' times do not count.
+func (s *session) snapshot(made string) (string, error) {
 	var all strings.Builder
 	err := filepath.WalkDir(s.dir, func(path string, d os.DirEntry, err error) error {
 		if err != nil {
 			return err
+		}
+		if made != "" && (d.IsDir() || d.Name() == made) {
+			return nil
 		}
 		info, err := d.Info()
 		if err != nil {

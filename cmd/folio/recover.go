@@ -101,10 +101,10 @@ func (r *recovery) summary(src, dst string, report *folio.SalvageReport, failed 
 		return nil
 	}
 	if !r.quiet || !report.Complete() {
-		text := fmt.Sprintf("saved %s, %s of keys and values, and %s", plural(int(report.Items), "record"),
+		text := fmt.Sprintf("saved %s, %s of keys and values, and %s of the data file", plural(int(report.Items), "record"),
 			formatBytes(int64(report.Bytes)), plural(int(report.Buckets), "bucket"))
 		if report.Replayed > 0 {
-			text += fmt.Sprintf("; then %s of the log", plural(report.Replayed, "transaction"))
+			text += fmt.Sprintf(", and applied %s of the log", plural(report.Replayed, "transaction"))
 		}
 		if report.LostFound != nil {
 			text += fmt.Sprintf("; %s of unknown place in %s", plural(int(report.LostFoundItems), "record"), formatName(report.LostFound))
