@@ -1,0 +1,68 @@
+package main
+
+import (
+	"path/filepath"
+
+	"github.com/foliodb/folio"
+)
+
+// Folio is set up as it comes. Relaxed commits are its own notion of what the others call without sync.
+func init() { register(&engine{name: "folio", open: openFolio, keeps: true}) }
+
+var bucketName = []byte("bench")
+
+type folioStore struct{ db *folio.DB }
+
+func openFolio(dir string, relaxed bool) (store, error) {
+	opts := &folio.Options{}
+	if relaxed {
+		opts.Durability = folio.Relaxed
+	}
+	db, err := folio.Open(filepath.Join(dir, "folio.db"), opts)
+	if err != nil {
+		return nil, err
+	}
+	err = db.View(func(tx *folio.Tx) error {
+		if tx.Bucket(bucketName) == nil {
+			return folio.ErrBucketNotFound
+		}
+		return nil
+	})
+	if err != nil { // a new store; an old one is not written to, since that would be part of opening it
+		err = db.Update(func(tx *folio.Tx) error {
+			_, err := tx.CreateBucketIfNotExists(bucketName)
+			return err
+		})
+	}
+	if err != nil {
+		_ = db.Close()
+		return nil, err
+	}
+	return &folioStore{db}, nil
+}
+
+func (s *folioStore) Close() error { return s.db.Close() }
+
+func (s *folioStore) View(fn func(reader) error) error {
+	return s.db.View(func(tx *folio.Tx) error { return fn((*folioBucket)(tx.Bucket(bucketName))) })
+}
+
+func (s *folioStore) Update(fn func(writer) error) error {
+	return s.db.Update(func(tx *folio.Tx) error { return fn((*folioBucket)(tx.Bucket(bucketName))) })
+}
+
+type folioBucket folio.Bucket
+
+func (b *folioBucket) Get(key []byte) ([]byte, error) { return (*folio.Bucket)(b).Get(key), nil }
+func (b *folioBucket) Put(key, value []byte) error    { return (*folio.Bucket)(b).Put(key, value) }
+func (b *folioBucket) Delete(key []byte) error        { return (*folio.Bucket)(b).Delete(key) }
+
+func (b *folioBucket) Scan(from []byte, fn func(key, value []byte) bool) error {
+	(*folio.Bucket)(b).Range(from, nil)(fn)
+	return nil
+}
+
+func (b *folioBucket) ScanBack(fn func(key, value []byte) bool) error {
+	(*folio.Bucket)(b).Backward()(fn)
+	return nil
+}
