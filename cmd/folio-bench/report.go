@@ -146,7 +146,7 @@ func (s *series) table(out io.Writer) error {
 	}
 	line := func() {
 		// Aligned to the right, except for the first column.
-		fmt.Fprintf(w, "%-50s\t%s\t\n", cells[0], strings.Join(cells[1:], "\t"))
+		fmt.Fprintf(w, "%-62s\t%s\t\n", cells[0], strings.Join(cells[1:], "\t"))
 	}
 	cells = append(cells, "folio/best peer", "folio/bound")
 	line()
