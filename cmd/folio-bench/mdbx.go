@@ -4,7 +4,6 @@ package main
 
 import (
 	"errors"
-	"sync"
 
 	"github.com/erigontech/mdbx-go/mdbx"
 )
@@ -17,7 +16,7 @@ func init() { register(&engine{name: "mdbx", open: openMDBX, keeps: true}) }
 type mdbxStore struct {
 	env  *mdbx.Env
 	dbi  mdbx.DBI
-	idle sync.Pool // of *mdbx.Txn that were reset
+	idle chan *mdbx.Txn // that were reset; no sync.Pool, since one that it dropped would keep its slot for ever
 }
 
 func openMDBX(dir string, relaxed bool) (store, error) {
@@ -29,7 +28,7 @@ func openMDBX(dir string, relaxed bool) (store, error) {
 	if relaxed {
 		flags |= mdbx.SafeNoSync
 	}
-	s := &mdbxStore{env: env}
+	s := &mdbxStore{env: env, idle: make(chan *mdbx.Txn, 256)}
 	err = errors.Join(
 		env.SetGeometry(-1, -1, 64<<30, 16<<20, -1, 4096),
 		env.SetOption(mdbx.OptMaxReaders, 1024),
@@ -51,7 +50,8 @@ func openMDBX(dir string, relaxed bool) (store, error) {
 }
 
 func (s *mdbxStore) Close() error {
-	for txn, _ := s.idle.Get().(*mdbx.Txn); txn != nil; txn, _ = s.idle.Get().(*mdbx.Txn) {
+	close(s.idle)
+	for txn := range s.idle {
 		txn.Abort()
 	}
 	s.env.Close()
@@ -59,11 +59,12 @@ func (s *mdbxStore) Close() error {
 }
 
 func (s *mdbxStore) View(fn func(reader) error) error {
-	txn, _ := s.idle.Get().(*mdbx.Txn)
+	var txn *mdbx.Txn
 	var err error
-	if txn != nil {
+	select {
+	case txn = <-s.idle:
 		err = txn.Renew()
-	} else {
+	default:
 		txn, err = s.env.BeginTxn(nil, mdbx.Readonly)
 	}
 	if err != nil {
@@ -71,7 +72,11 @@ func (s *mdbxStore) View(fn func(reader) error) error {
 	}
 	err = fn(mdbxTxn{txn, s.dbi})
 	txn.Reset()
-	s.idle.Put(txn)
+	select {
+	case s.idle <- txn:
+	default:
+		txn.Abort()
+	}
 	return err
 }
 
