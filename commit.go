@@ -199,9 +199,10 @@ func (db *DB) relax() error {
 	if err == nil {
 		g := &db.groups
 		g.mu.Lock()
-		// Groups are appended in order and the append lock is held: all sealed ones are in the log.
-		if k := len(g.sealed); k > 0 {
-			db.acknowledge(g.sealed[k-1].end)
+		// Groups are appended in order and the append lock is held: all sealed ones are in the log. The last one need
+		// not be the newest, since settle puts stand-ins between them.
+		for _, n := range g.sealed {
+			db.acknowledge(n.end)
 		}
 		g.forget()
 		g.mu.Unlock()

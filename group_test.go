@@ -56,6 +56,41 @@ func TestSyncBesideRelaxedCommit(t *testing.T) {
 	}
 }
 
+// Sync seals and appends the group of a relaxed commit that has not come to that itself, and puts its stand-in behind. The
+// commit then took the stand-in's state, an older one, for the newest there is: it returned, and no View saw it. Found by
+// TestConcurrent of fuzz/ under the race detector.
+func TestRelaxedCommitBehindStandIn(t *testing.T) {
+	fsys := newHookFS()
+	db := mustOpen(t, &Options{fs: fsys, SyncInterval: time.Hour})
+	must(t, putRelaxed(db, "a"))
+	tx, err := db.Begin(true)
+	must(t, err)
+	must(t, tx.Root().Put([]byte("b"), []byte("v")))
+	tx.SetDurability(Relaxed)
+	if _, err := tx.merge(); err != nil { // the first half of Commit
+		t.Fatal(err)
+	}
+	reached, release := stopLogSync(fsys, nil)
+	synced := make(chan struct{})
+	go func() {
+		defer close(synced)
+		if err := db.settle(); err != nil {
+			t.Error(err)
+		}
+	}()
+	<-reached
+	must(t, db.relax()) // the second half
+	db.leave()
+	must(t, db.View(func(tx *Tx) error {
+		if tx.Root().Get([]byte("b")) == nil {
+			t.Error("a relaxed commit was acknowledged, and a View does not see it")
+		}
+		return nil
+	}))
+	close(release)
+	waitFor(t, "Sync", synced)
+}
+
 // The same with a synchronous commit behind: the leader counted [relaxed stand-in], finds [synchronous commit] in its
 // place, and acknowledges a commit whose sync has not begun.
 func TestAcknowledgedBeforeItsSync(t *testing.T) {
