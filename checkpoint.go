@@ -42,7 +42,7 @@ type checkpoint struct {
 //
 // If much of the file is free by then, Checkpoint also moves pages from its end to its beginning and gives
 // the end back to the file system. That takes transactions of their own, between which writers
-// get their turn, so TxIDs may advance; and it does not happen while a read transaction keeps old pages.
+// get their turn, so TxIDs may advance; and the end stays while a read transaction keeps pages there.
 func (db *DB) Checkpoint() error {
 	if err := db.enter(); err != nil {
 		return err
@@ -329,7 +329,7 @@ func (db *DB) retains(part uint64) bool {
 }
 
 // boundSpace waits for a checkpoint when the last one retains an eighth of the file: a writer that is faster than the
-// disk would make the file larger and larger meanwhile (up to 3.9 times the items' size, measured; 1.9 so). The writer lock is held.
+// disk would make the file larger and larger meanwhile (up to 3.9 times the items' size, measured; 1.7 so). The writer lock is held.
 func (db *DB) boundSpace() error {
 	if db.memory || !db.hasLog.Load() || !db.retains(8) {
 		return nil

@@ -16,8 +16,13 @@ import (
 // needs about as much to breathe, see retains.
 const shrinkPart = 8
 
-// shrinkMoves is the number of pages that one transaction moves: some ten milliseconds, in which writers wait.
-const shrinkMoves = 1024
+// maxShrinkMoves is the number of pages that one transaction moves: some ten milliseconds, in which writers wait.
+const maxShrinkMoves = 1024
+
+// shrinkMoves is that number with pages of which so many would not fit the heap: nothing is spilled while pages move.
+func (db *DB) shrinkMoves() int {
+	return int(min(maxShrinkMoves, db.opts.MemoryLimit/2/int64(db.pageSize)))
+}
 
 // maxShrinkDepth bounds the nesting to which buckets are visited; deeper ones stay where they are.
 const maxShrinkDepth = 64
@@ -35,7 +40,7 @@ func (db *DB) shrink() error {
 	db.groups.mu.Unlock()
 	moved := false
 	// What nested buckets have to say of their moves may come to lie high again, one level of nesting further up.
-	rounds := maxShrinkDepth + int(min(db.free.End(), 1<<30))/(shrinkMoves/4)
+	rounds := maxShrinkDepth + int(min(db.free.End(), 1<<30))/(db.shrinkMoves()/2)
 	for more := true; more && rounds > 0; rounds-- {
 		tx, err := db.beginIfIdle()
 		if tx == nil && err == nil {
@@ -121,12 +126,13 @@ var errNothingMoved = errors.New("folio: nothing moved")
 // moveDown moves some of the pages at limit and above to below it, and commits. It reports whether there is more to be done.
 func (tx *Tx) moveDown(limit page.ID) (more bool, err error) {
 	db := tx.db
-	r := &btree.Relocation{Limit: limit, Moves: shrinkMoves, Visits: 4 * int(min(db.free.End(), 1<<28))}
+	moves := db.shrinkMoves()
+	r := &btree.Relocation{Limit: limit, Moves: moves, Visits: 4 * int(min(db.free.End(), 1<<28))}
 	err = tx.update(func(tx *Tx) error {
 		if err := tx.relocate(r); err != nil {
 			return err
 		}
-		if r.Moves == shrinkMoves {
+		if r.Moves == moves {
 			return errNothingMoved
 		}
 		tx.changed = true

@@ -2,6 +2,7 @@ package folio
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -91,10 +92,20 @@ func TestShrinkCheckpointBesideClose(t *testing.T) {
 	}
 	within(t, "Close beside Checkpoint", func() {
 		c := make(chan bool)
-		go func() { db.Close(); close(c) }()
+		go func() {
+			defer close(c)
+			if err := db.Close(); err != nil {
+				t.Error(err)
+			}
+		}()
 		time.Sleep(100 * time.Millisecond)
 		d := make(chan bool)
-		go func() { db.Checkpoint(); close(d) }()
+		go func() {
+			defer close(d)
+			if err := db.Checkpoint(); err != nil && !errors.Is(err, ErrDatabaseNotOpen) {
+				t.Error(err)
+			}
+		}()
 		time.Sleep(100 * time.Millisecond)
 		tx.Rollback()
 		<-c
@@ -110,9 +121,13 @@ func TestShrinkTwoCloses(t *testing.T) {
 			for i := range 3 {
 				go func() {
 					if i == 0 {
-						db.Checkpoint()
+						if err := db.Checkpoint(); err != nil && !errors.Is(err, ErrDatabaseNotOpen) {
+							t.Error(err)
+						}
 					}
-					db.Close()
+					if err := db.Close(); err != nil {
+						t.Error(err)
+					}
 					c <- true
 				}()
 			}
@@ -171,5 +186,15 @@ func TestShrinkLongRun(t *testing.T) {
 	within(t, "Checkpoint", func() { err = db.Checkpoint() })
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestShrinkKeepsToMemoryLimit: pages that move stay on the heap until their transaction ends, so there are fewer of the large ones.
+func TestShrinkKeepsToMemoryLimit(t *testing.T) {
+	for _, size := range []int{4096, 65536} {
+		db := mustOpen(t, &Options{PageSize: size, MemoryLimit: minLimit})
+		if n := int64(db.shrinkMoves()); n < 1 || n*int64(size) > minLimit {
+			t.Errorf("%d pages of %d bytes in one transaction", n, size)
+		}
 	}
 }
