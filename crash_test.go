@@ -5,11 +5,15 @@ import (
 	"flag"
 	"fmt"
 	"hash/fnv"
+	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -29,6 +33,45 @@ var (
 	crashState  = flag.String("folio.crashstate", "", "a state that a crash test printed: only this is built")
 	crashFault  = flag.Int("folio.crashfault", 0, "the call that fails, of a crash test that printed it")
 )
+
+// crashTotals counts the states that were opened, by test.
+var crashTotals crashCount
+
+type crashCount struct {
+	mu     sync.Mutex
+	states map[string]int
+}
+
+func (c *crashCount) add(test string, n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.states == nil {
+		c.states = map[string]int{}
+	}
+	c.states[test] += n
+}
+
+// print says what a campaign has done.
+func (c *crashCount) print(took time.Duration) {
+	all := 0
+	for _, test := range slices.Sorted(maps.Keys(c.states)) {
+		fmt.Printf("crash states: %9d %s\n", c.states[test], test)
+		all += c.states[test]
+	}
+	if all > 0 {
+		fmt.Printf("crash states: %9d in all, seed %d, %.0f a second\n", all, *crashSeed, float64(all)/took.Seconds())
+	}
+}
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	start := time.Now()
+	code := m.Run()
+	if testing.Verbose() {
+		crashTotals.print(time.Since(start))
+	}
+	os.Exit(code)
+}
 
 // crashDir returns a new directory, in memory where there is such a place.
 func crashDir(t testing.TB) string {
@@ -50,15 +93,22 @@ type crashHunt struct {
 	dir     string
 	dirs    int
 	states  int // opened
-	checked map[uint64]uint64
+	checked map[uint64]crashSeen
 	rng     *rand.Rand
+	from    int // moments up to this one are not looked at
 	failed  bool
+}
+
+// crashSeen is what is known of a state that was judged.
+type crashSeen struct {
+	k      uint64 // the transaction that it holds
+	copies uint   // a bit for each copy that is there
 }
 
 func newCrashHunt(t *testing.T, w *crashWork, replay string) *crashHunt {
 	h := &crashHunt{t: t, w: w, replay: replay, opts: w.opts, dir: crashDir(t),
-		checked: map[uint64]uint64{}, rng: rand.New(rand.NewPCG(*crashSeed, 99))}
-	h.opts.reservation = 1 << 20
+		checked: map[uint64]crashSeen{}, rng: rand.New(rand.NewPCG(*crashSeed, 99))}
+	h.opts.reservation = w.reservation()
 	return h
 }
 
@@ -67,7 +117,17 @@ func newCrashHunt(t *testing.T, w *crashWork, replay string) *crashHunt {
 type crashPromise struct {
 	lo, hi uint64
 	line   *crashLine
+	copies []copyPromise
 }
+
+// copyPromise is a copy of the store that a workload made beside it: where there is a file of this name it must be the whole
+// of transaction k, and there must be one once the copy was acknowledged.
+type copyPromise struct {
+	k     uint64
+	acked bool
+}
+
+func copyName(i int) string { return fmt.Sprintf("copy%d.db", i) }
 
 // promised reads the promise of a power cut at a moment off the marks before it.
 func promised(h *vfs.History, at int, line *crashLine) crashPromise {
@@ -78,7 +138,14 @@ func promised(h *vfs.History, at int, line *crashLine) crashPromise {
 	}
 	n, _ := h.Mark(at, "begin")
 	p.hi = max(p.lo, n)
-	return p
+	for i := 0; ; i++ {
+		k, ok := h.Mark(at, fmt.Sprintf("copying%d", i))
+		if !ok {
+			return p
+		}
+		_, acked := h.Mark(at, fmt.Sprintf("copied%d", i))
+		p.copies = append(p.copies, copyPromise{k, acked})
+	}
 }
 
 // fresh returns the name of a store in a directory of its own, not yet made.
@@ -91,7 +158,7 @@ func (c *crashHunt) fresh() string {
 // moment first, then more of each.
 func (c *crashHunt) hunt(log []vfs.Op, budget int, promise func(h *vfs.History, at int) crashPromise) error {
 	h := vfs.NewHistory(log)
-	points := h.Points()
+	points := slices.DeleteFunc(h.Points(), func(at int) bool { return at <= c.from })
 	end := c.states + budget
 	per := max(budget/max(len(points), 1), 10)
 	for round := uint64(0); round < 8; round, per = round+1, 2*per {
@@ -113,9 +180,14 @@ func (c *crashHunt) huntAt(h *vfs.History, at int, plan vfs.Plan, p crashPromise
 	// Of a state that was seen before it is known which transaction it holds, and that all is well with it; only the
 	// bounds may be others.
 	plan.Seen = func(sum uint64) bool {
-		k, ok := c.checked[sum]
-		if ok && (k < p.lo || k > p.hi) && found == nil {
-			found = fmt.Errorf("at=%d: a state seen before holds transaction %d, must be %d to %d", at, k, p.lo, p.hi)
+		seen, ok := c.checked[sum]
+		if ok && (seen.k < p.lo || seen.k > p.hi) && found == nil {
+			found = fmt.Errorf("at=%d: a state seen before holds transaction %d, must be %d to %d", at, seen.k, p.lo, p.hi)
+		}
+		for i, cp := range p.copies {
+			if ok && cp.acked && seen.copies>>i&1 == 0 && found == nil {
+				found = fmt.Errorf("at=%d: a state seen before has no %s", at, copyName(i))
+			}
 		}
 		return ok
 	}
@@ -138,12 +210,35 @@ func (c *crashHunt) judge(s *vfs.State, p crashPromise) error {
 	if err := s.Materialise(filepath.Dir(path)); err != nil {
 		c.t.Fatal(err)
 	}
-	k, err := c.lives(path, p, crashHash(s))
+	copies, err := c.copies(filepath.Dir(path), p)
 	if err == nil {
-		c.checked[s.Hash()] = k
-		return nil
+		var k uint64
+		if k, err = c.lives(path, p, crashHash(s)); err == nil {
+			c.checked[s.Hash()] = crashSeen{k, copies}
+			return nil
+		}
 	}
 	return fmt.Errorf("state %s: %w\nin doubt:\n%s", s, err, indent(s.Describe()))
+}
+
+// copies looks at the copies of the store, and tells which are there.
+func (c *crashHunt) copies(dir string, p crashPromise) (there uint, err error) {
+	for i, cp := range p.copies {
+		name := copyName(i)
+		db, err := Open(filepath.Join(dir, name), &Options{ReadOnly: true, reservation: c.opts.reservation})
+		if errors.Is(err, fs.ErrNotExist) && !cp.acked {
+			continue
+		}
+		if err != nil {
+			return there, fmt.Errorf("%s: %w", name, err)
+		}
+		there |= 1 << i
+		err = db.View(func(tx *Tx) error { return p.line.at(cp.k).compare(tx.Root(), "/") })
+		if err = errors.Join(err, db.Check(), db.Close()); err != nil {
+			return there, fmt.Errorf("%s of transaction %d: %w", name, cp.k, err)
+		}
+	}
+	return there, nil
 }
 
 // crashHash is a number that depends on the state and is the same in every run.
@@ -213,6 +308,9 @@ func (c *crashHunt) restart(s *vfs.State, p crashPromise, budget int) error {
 	if err != nil {
 		c.t.Fatal(err)
 	}
+	if _, err := c.copies(filepath.Dir(path), p); err != nil {
+		return fmt.Errorf("restart in state %s: %w\nin doubt:\n%s", s, err, indent(s.Describe()))
+	}
 	o := c.opts
 	o.fs = rec
 	db, err := Open(path, &o)
@@ -248,12 +346,15 @@ func (c *crashHunt) restart(s *vfs.State, p crashPromise, budget int) error {
 		c.t.Fatal(err)
 	}
 	// What the last process left in doubt may go or stay until this one has shown something.
+	from := c.from
+	defer func() { c.from = from }()
+	c.from = 0
 	err = c.hunt(rec.Log(), budget, func(h *vfs.History, at int) crashPromise {
 		q := promised(h, at, line)
 		if q.lo == 0 && q.hi == 0 {
 			return p
 		}
-		q.lo, q.hi = max(q.lo, k), max(q.hi, k)
+		q.lo, q.hi, q.copies = max(q.lo, k), max(q.hi, k), p.copies
 		return q
 	})
 	if err != nil {
@@ -290,6 +391,8 @@ func (c *crashHunt) only(r *crashRun) {
 }
 
 func (c *crashHunt) log() {
+	name, _, _ := strings.Cut(c.t.Name(), "/")
+	crashTotals.add(name, c.states)
 	c.t.Logf("%d distinct states opened, seed %d", c.states, *crashSeed)
 }
 
@@ -462,6 +565,17 @@ func crashEachFault(c *crashHunt, kinds []vfs.Kind, change func(r *vfs.Rule, nth
 	}
 }
 
+// firstFailure returns the moment of the first call in a log that failed, 0 when none did: what a crash before it leaves is
+// the same in every run.
+func firstFailure(log []vfs.Op) int {
+	for i := range log {
+		if log[i].Err != nil {
+			return log[i].Begin
+		}
+	}
+	return 0
+}
+
 // crashFaulted is one run of crashEachFault.
 func crashFaulted(c *crashHunt, rule vfs.Rule, budget int) error {
 	failer := vfs.NewFailer(vfs.OS, rule)
@@ -472,6 +586,7 @@ func crashFaulted(c *crashHunt, rule vfs.Rule, budget int) error {
 		}
 	}
 	clear(c.checked) // every run has a store of its own
+	c.from = firstFailure(r.rec.Log())
 	if *crashState != "" {
 		c.only(r)
 		return nil

@@ -140,6 +140,28 @@ func crashKill(db *DB) {
 	db.release()
 }
 
+// copy makes copy number i of the store in the store's own directory.
+func (r *crashRun) copy(i int, how func(tx *Tx, path string) error) {
+	if r.db == nil {
+		return
+	}
+	r.note(r.db.View(func(tx *Tx) error {
+		r.observed(tx)
+		r.rec.Mark(fmt.Sprintf("copying%d", i), uint64(tx.ID()))
+		err := how(tx, filepath.Join(filepath.Dir(r.path), copyName(i)))
+		if err == nil {
+			r.rec.Mark(fmt.Sprintf("copied%d", i), uint64(tx.ID()))
+		}
+		return err
+	}))
+}
+
+func (r *crashRun) backup(i int) {
+	r.copy(i, func(tx *Tx, path string) error { return tx.CopyFile(path, 0o600) })
+}
+
+func (r *crashRun) compact(i int) { r.copy(i, (*Tx).compact) }
+
 // Profiles of transactions.
 
 // crashSmall makes a few changes to a few dozen keys.
@@ -438,6 +460,45 @@ var crashWorks = []crashWork{
 			r.note(crashCompare(tx, r.line))
 		}
 	}},
+	{name: "growth", profile: crashRange, opts: Options{LogLimit: 4 << 20}, run: func(r *crashRun) {
+		// The file outgrows a mapping several times, while a reader holds the first one.
+		r.commit(1)
+		tx, err := r.db.Begin(false)
+		if err != nil {
+			r.note(err)
+			return
+		}
+		defer tx.Rollback()
+		r.observed(tx)
+		for range 3 {
+			r.commit(4)
+			r.view()
+			r.note(crashCompare(tx, r.line))
+		}
+		r.checkpoint()
+		r.note(crashCompare(tx, r.line))
+	}},
+	{name: "copies", profile: crashNest, run: func(r *crashRun) {
+		r.commit(6)
+		r.backup(0)
+		r.commit(3)
+		r.compact(1)
+		r.checkpoint()
+		r.commit(2)
+		r.backup(2)
+		r.close()
+	}},
+	{name: "copies goroutines", profile: crashSmall, threads: true, run: func(r *crashRun) {
+		r.commit(3)
+		var wg sync.WaitGroup
+		wg.Go(func() { r.commit(8) })
+		wg.Go(func() {
+			r.backup(0)
+			r.compact(1)
+		})
+		wg.Go(func() { r.checkpoint() })
+		wg.Wait()
+	}},
 	{name: "again", profile: crashSmall, run: func(r *crashRun) {
 		for range 3 {
 			r.commit(3)
@@ -452,6 +513,9 @@ var crashWorks = []crashWork{
 	}},
 }
 
+// reservation is how much of the data file a first mapping can show.
+func (w *crashWork) reservation() int64 { return max(w.opts.reservation, 256<<10) }
+
 // start runs the workload in a new directory on a recorder over fsys. It returns the run with its log complete
 // and nothing held.
 func (w *crashWork) start(t testing.TB, fsys vfs.FS, seed uint64, failing bool) *crashRun {
@@ -465,7 +529,7 @@ func (w *crashWork) start(t testing.TB, fsys vfs.FS, seed uint64, failing bool) 
 	}
 	random := atomic.Uint64{}
 	r.opts.random = func() uint64 { return seed*0x9e3779b97f4a7c15 + random.Add(1) }
-	r.opts.reservation = 1 << 20
+	r.opts.reservation = w.reservation()
 	r.opts.minCut = 16 << 10
 	if r.open(); r.db != nil {
 		w.run(r)
