@@ -333,15 +333,17 @@ func (s *salvage) orphans() []root {
 	if s.err != nil || s.free == nil && len(holes) == 0 {
 		return nil
 	}
-	found := s.roots(func(id page.ID) bool {
+	unreached := func(id page.ID) bool {
 		return id < s.end && !s.used.has(id) && (s.free == nil || !s.free.has(id))
-	})
+	}
+	found := s.roots(unreached)
+	gap := s.gap(unreached, holes)
 	// A page younger than the state is of a commit that the log has too, or of none.
 	found = slices.DeleteFunc(found, func(r root) bool { return r.born > s.meta.Tx || s.free == nil && !s.explained(r, holes) })
 	for i := range found {
 		s.span(&found[i])
 	}
-	placed := s.assign(found, holes)
+	placed := s.assign(found, holes, gap)
 	var left []root
 	for i, r := range found {
 		if placed[i] < 0 {
@@ -357,6 +359,51 @@ func (s *salvage) orphans() []root {
 	s.path = s.path[:0]
 	s.holes = nil
 	return left
+}
+
+// gap reports whether a page of the state is unreached that neither can be read nor is a hole itself: then not all that
+// fell out of the holes is there to be chosen from.
+func (s *salvage) gap(unreached func(page.ID) bool, holes []hole) bool {
+	known := newPageSet(s.view.Count())
+	note := func(id page.ID, n uint64) {
+		for i := page.ID(0); uint64(i) < n && id+i < s.view.Count(); i++ {
+			known.add(id + i)
+		}
+	}
+	for i := range holes {
+		note(holes[i].id, 1)
+	}
+	for id := page.FirstID; id < s.view.Count(); id++ {
+		if !unreached(id) {
+			continue
+		}
+		p, err := s.view.Page(id)
+		if err != nil {
+			continue
+		}
+		known.add(id)
+		if page.KindOf(p) == page.KindBranch {
+			b := page.Branch(p)
+			for i := range b.Count() {
+				if i > 0 && b.IsLong(i) {
+					note(b.SepRef(i).ID, page.RunPages(uint64(b.SepLen(i)), s.size))
+				}
+			}
+			continue
+		}
+		l := page.Leaf(p)
+		for i := range l.Count() {
+			if l.Form(i) != page.Inline {
+				note(l.Ref(i).ID, page.RunPages(l.RunLen(i), s.size))
+			}
+		}
+	}
+	for id := page.FirstID; id < s.view.Count(); id++ {
+		if unreached(id) && !known.has(id) {
+			return true
+		}
+	}
+	return false
 }
 
 // span notes the first and the last key below a root.
@@ -407,9 +454,10 @@ func (h *hole) fits(r *root) bool {
 }
 
 // assign says for each root which hole it is to be put into; -1: that is not certain. It is, when the free set leaves
-// no page of the past among them, when just one hole fits, and when either their items are as many as the hole's parent
-// counted, or nothing lost anywhere could hold a nested bucket, whose pages may look alike.
-func (s *salvage) assign(roots []root, holes []hole) []int {
+// no page of the past among them, when just one hole fits, and when nothing lost anywhere could hold a nested bucket, whose pages
+// may look alike. Otherwise their items must be as many as the hole's parent counted, and no other page may have been there
+// to make up that number: no root that fits this hole and another one, and no page that cannot be read.
+func (s *salvage) assign(roots []root, holes []hole, gap bool) []int {
 	at := make([]int, len(roots))
 	for i := range at {
 		at[i] = -1
@@ -418,6 +466,7 @@ func (s *salvage) assign(roots []root, holes []hole) []int {
 		return at
 	}
 	sums := make([]uint64, len(holes))
+	unsure := make([]bool, len(holes))
 	refs := false
 	for i := range holes {
 		h := &holes[i]
@@ -427,11 +476,14 @@ func (s *salvage) assign(roots []root, holes []hole) []int {
 			if !h.fits(r) || h.refs && r.level != h.level-1 {
 				continue
 			}
-			if at[j] == -1 {
+			switch {
+			case at[j] == -1:
 				at[j] = i
-			} else {
-				at[j] = -2
+				continue
+			case at[j] >= 0:
+				unsure[at[j]] = true
 			}
+			at[j], unsure[i] = -2, true
 		}
 	}
 	for j, i := range at {
@@ -440,7 +492,7 @@ func (s *salvage) assign(roots []root, holes []hole) []int {
 		}
 	}
 	for j, i := range at {
-		if i < 0 || sums[i] != holes[i].items && (refs || sums[i] > holes[i].items) {
+		if i < 0 || sums[i] > holes[i].items || refs && (sums[i] < holes[i].items || gap || unsure[i]) {
 			at[j] = -1
 		}
 	}

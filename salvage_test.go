@@ -475,6 +475,28 @@ func TestSalvageEachByte(t *testing.T) {
 	t.Logf("%d bytes of %d", n, len(data))
 }
 
+// FuzzSalvage found that a leaf of a nested bucket was put into another bucket: the branch that it was put below was
+// damaged, and so were the page that named the nested bucket and leaves below the branch, which had just as many
+// items. Here every set of nodes is damaged.
+func TestSalvageAnyPages(t *testing.T) {
+	path := salvageStore(t, 0)
+	want := contentsAt(t, path)
+	data, _ := storeFiles(t, salvageStore(t, 3)) // without its log: the same state, and pages of later ones
+	nodes := append(nodesOf(t, data, page.KindBranch), nodesOf(t, data, page.KindLeaf)...)
+	for set := range 1 << len(nodes) {
+		d := bytes.Clone(data)
+		for i, id := range nodes {
+			d[int(id)*4096] ^= byte(set >> i & 1)
+		}
+		got, rep, err := salvaged(t, d, nil)
+		must(t, err)
+		if lost, wrong := got.placed().diff(want); len(wrong) > 0 {
+			t.Fatalf("set %b of %v is damaged: wrong %q, %d lost: %v", set, nodes, wrong, len(lost), rep.Findings)
+		}
+	}
+	t.Logf("%d sets of %d nodes", 1<<len(nodes), len(nodes))
+}
+
 // One byte of the log that is wrong costs the commits from there on, and no other.
 func TestSalvageEachLogByte(t *testing.T) {
 	const commits = 9
