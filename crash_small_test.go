@@ -109,13 +109,38 @@ func smallName(steps []int) string {
 	return strings.Join(names, "-")
 }
 
-// smallStart runs a sequence on a recorder. Before each step it marks the step's number.
-func smallStart(t *testing.T, steps []int) *crashRun {
+// parseSmall is the inverse of smallName.
+func parseSmall(t *testing.T, name string) (steps []int) {
+	for part := range strings.SplitSeq(name, "-") {
+		i := slices.IndexFunc(smallSteps, func(s smallStep) bool { return s.name == part })
+		if i < 0 {
+			t.Fatalf("no step is called %s", part)
+		}
+		steps = append(steps, i)
+	}
+	return steps
+}
+
+// smallWork is the workload of a sequence. Before each step it marks the step's number.
+func smallWork(steps []int) *crashWork { return smallPlanned(steps, nil) }
+
+// smallPlanned is a workload that need not run for its timeline to be known: still are the numbers of the transactions that
+// the store made by itself.
+func smallPlanned(steps []int, still map[uint64]bool) *crashWork {
 	s := &smallRun{planned: map[uint64]crashProfile{}}
+	k := uint64(0)
+	for _, i := range steps {
+		if p := smallSteps[i].profile; p != nil {
+			for k++; still[k]; k++ {
+			}
+			s.planned[k] = p
+		}
+	}
 	weak := slices.ContainsFunc(steps, func(i int) bool { return smallSteps[i].name == "relaxed" })
-	w := &crashWork{weak: weak, opts: Options{LogLimit: minLimit, MemoryLimit: minLimit}, profile: s.profile,
+	return &crashWork{name: "small-" + smallName(steps), weak: weak, opts: Options{LogLimit: minLimit, MemoryLimit: minLimit}, profile: s.profile,
 		run: func(r *crashRun) {
 			s.crashRun = r
+			clear(s.planned)
 			for n, i := range steps {
 				r.rec.Mark("step", uint64(n))
 				if p := smallSteps[i].profile; p != nil {
@@ -127,7 +152,6 @@ func smallStart(t *testing.T, steps []int) *crashRun {
 			}
 			s.endReader()
 		}}
-	return w.start(t, vfs.OS, *crashSeed, false)
 }
 
 // TestCrashSmall runs all sequences, and opens states of the moments of the last step of each: those before are
@@ -137,8 +161,7 @@ func TestCrashSmall(t *testing.T) {
 	for first := range smallSteps {
 		t.Run(smallSteps[first].name, func(t *testing.T) {
 			t.Parallel()
-			w := &crashWork{opts: Options{LogLimit: minLimit, MemoryLimit: minLimit}}
-			c := newCrashHunt(t, w, "")
+			c := newCrashHunt(t, smallWork([]int{first}), "")
 			defer c.log()
 			n := 0
 			for i, steps := range all {
@@ -158,7 +181,8 @@ func TestCrashSmall(t *testing.T) {
 
 // smallHunt runs one sequence and hunts through its last step.
 func smallHunt(c *crashHunt, steps []int) error {
-	r := smallStart(c.t, steps)
+	c.w = smallWork(steps)
+	r := c.w.start(c.t, vfs.OS, *crashSeed, false)
 	if err := r.err(); err != nil {
 		return err
 	}

@@ -218,7 +218,7 @@ func (c *crashHunt) judge(s *vfs.State, p crashPromise) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("state %s: %w\nin doubt:\n%s", s, err, indent(s.Describe()))
+	return fmt.Errorf("state %s: %w\n%s\nin doubt:\n%s", s, err, c.keep(s, p), indent(s.Describe()))
 }
 
 // copies looks at the copies of the store, and tells which are there.
@@ -309,18 +309,18 @@ func (c *crashHunt) restart(s *vfs.State, p crashPromise, budget int) error {
 		c.t.Fatal(err)
 	}
 	if _, err := c.copies(filepath.Dir(path), p); err != nil {
-		return fmt.Errorf("restart in state %s: %w\nin doubt:\n%s", s, err, indent(s.Describe()))
+		return fmt.Errorf("restart in state %s: %w\n%s\nin doubt:\n%s", s, err, c.keep(s, p), indent(s.Describe()))
 	}
 	o := c.opts
 	o.fs = rec
 	db, err := Open(path, &o)
 	if err != nil {
-		return fmt.Errorf("restart in state %s: open: %w\nin doubt:\n%s", s, err, indent(s.Describe()))
+		return fmt.Errorf("restart in state %s: open: %w\n%s\nin doubt:\n%s", s, err, c.keep(s, p), indent(s.Describe()))
 	}
 	k, err := crashVerify(db, p.line, p.lo, p.hi)
 	if err != nil {
 		crashKill(db)
-		return fmt.Errorf("restart in state %s: %w\nin doubt:\n%s", s, err, indent(s.Describe()))
+		return fmt.Errorf("restart in state %s: %w\n%s\nin doubt:\n%s", s, err, c.keep(s, p), indent(s.Describe()))
 	}
 	rec.Mark("observed", k)
 	line := p.line.fork(k, crashHash(s)|1)
