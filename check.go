@@ -3,6 +3,7 @@ package folio
 import (
 	"errors"
 	"fmt"
+	"math"
 	"path/filepath"
 	"runtime/debug"
 
@@ -154,6 +155,9 @@ func (db *DB) Check() error {
 		return db.View((*Tx).Check)
 	}
 	tx, account, err := db.accountedView()
+	if errors.Is(err, ErrCorrupt) { // without the free set there is no account, but there is the tree
+		return errors.Join(outer(db.named(err)), db.View((*Tx).Check))
+	}
 	if err != nil {
 		return outer(db.named(err))
 	}
@@ -218,6 +222,33 @@ func (a *audit) account(end page.ID, inUse func(page.ID) bool) {
 	}
 }
 
+// eachFree calls fn for each extent of the free set that a meta slot names. The error is a *CorruptError that says
+// which byte of which page is wrong.
+func eachFree(view *page.View, m *page.Meta, fn func(freelist.Extent)) error {
+	if m.FreeLen == 0 {
+		return nil
+	}
+	set, err := view.Run(m.Free, int(min(m.FreeLen, math.MaxInt32)))
+	if err != nil {
+		var c *CorruptError
+		if errors.As(err, &c) {
+			c.Reason = "free set: " + c.Reason
+		}
+		return err
+	}
+	for e, err := range freelist.Extents(set, m.Pages) {
+		if err != nil {
+			var c *CorruptError
+			if errors.As(err, &c) {
+				c.Page, c.Offset = m.Free.ID+page.ID(c.Offset/m.PageSize), c.Offset%m.PageSize
+			}
+			return err
+		}
+		fn(e)
+	}
+	return nil
+}
+
 // checkPersisted is Check for a store opened for reading: of the checkpoint that the data file holds, and then, if
 // a log was replayed in memory, of the state behind it.
 func (db *DB) checkPersisted() error {
@@ -232,25 +263,16 @@ func (db *DB) checkPersisted() error {
 	defer held.Release()
 	view := held.View(end)
 	return db.View(func(tx *Tx) error {
-		var damaged error
-		if m.FreeLen > 0 {
-			set, err := view.Run(m.Free, int(m.FreeLen))
-			if err != nil {
-				return outer(db.named(err))
+		damaged := outer(db.named(eachFree(&view, &m, func(e freelist.Extent) {
+			for id := e.Start; id < e.Start+e.N; id++ {
+				free.add(id)
 			}
-			for e, err := range freelist.Extents(set, end) {
-				if err != nil {
-					damaged = outer(db.named(err))
-					break
-				}
-				for id := e.Start; id < e.Start+e.N; id++ {
-					free.add(id)
-				}
-			}
-		}
+		})))
 		base := db.newAudit(&view, nil, end)
 		base.bucket(m.Root)
-		base.account(end, func(id page.ID) bool { return !free.has(id) })
+		if damaged == nil {
+			base.account(end, func(id page.ID) bool { return !free.has(id) })
+		}
 		if db.overlay == nil {
 			return errors.Join(damaged, base.err())
 		}

@@ -5,9 +5,12 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/foliodb/folio/internal/vfs"
+	"github.com/foliodb/folio/page"
 )
 
 // A Put that is refused because the key names a bucket has copied the pages on its way already: the nested
@@ -212,5 +215,40 @@ func TestRefusedStoreKeepsItsSize(t *testing.T) {
 	must(t, err)
 	if info.Size() != size {
 		t.Errorf("size %d, want %d", info.Size(), size)
+	}
+}
+
+// Check stopped at a damaged free set, and told of a number in it that cannot be as if it lay in page 0. It goes on to the
+// tree, and names the byte.
+func TestCheckGoesOnBehindFreeSet(t *testing.T) {
+	s := newSweepStore(t, true)
+	m, err := page.DecodeMeta(s.data, 0)
+	must(t, err)
+	set := s.data[int(m.Free.ID)*sweepPage:][:m.FreeLen]
+	set[1]++ // how many pages the extents have together
+	m.Free.Sum = page.Sum(set)
+	for slot := range 2 {
+		m.Encode(s.data[slot*sweepPage:][:page.MetaSize], slot)
+	}
+	leaf := 0
+	for id := 2; leaf == 0; id++ {
+		if p := s.data[id*sweepPage:][:sweepPage]; page.Validate(p, page.ID(id)) == nil && page.IDOf(p) != m.Root.Root && page.LevelOf(p) == 1 {
+			leaf = int(page.Branch(p).Child(0)) // of a bucket, below its branch
+		}
+	}
+	s.data[leaf*sweepPage+3000] ^= 1
+	for _, readOnly := range []bool{true, false} {
+		path := filepath.Join(t.TempDir(), "a.db")
+		must(t, os.WriteFile(path, s.data, 0o600))
+		db := mustOpenAt(t, path, &Options{ReadOnly: readOnly})
+		text := fmt.Sprint(db.Check())
+		for _, want := range []string{
+			fmt.Sprintf("a.db: page %d: offset %d: free set: pages do not add up (invariant 1)", m.Free.ID, len(set)),
+			fmt.Sprintf("a.db: page %d: offset 0: checksum is", leaf),
+		} {
+			if !strings.Contains(text, want) {
+				t.Errorf("read-only %v: does not say %q:\n%s", readOnly, want, text)
+			}
+		}
 	}
 }

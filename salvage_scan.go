@@ -110,21 +110,16 @@ func (s *salvage) mapPages(size int, end page.ID) (err error) {
 func (s *salvage) readFree() {
 	m := &s.meta
 	free := newPageSet(s.end)
+	err := eachFree(&s.view, m, func(e freelist.Extent) {
+		for id := e.Start; id < e.Start+e.N; id++ {
+			free.add(id)
+		}
+	})
+	if err != nil {
+		s.rep.add(SalvageFinding{Err: s.named(err)})
+		return
+	}
 	if m.FreeLen > 0 {
-		set, err := s.view.Run(m.Free, int(min(m.FreeLen, 1<<31-1)))
-		if err != nil {
-			s.rep.add(SalvageFinding{Err: fmt.Errorf("free set: %w", err)})
-			return
-		}
-		for e, err := range freelist.Extents(set, s.end) {
-			if err != nil {
-				s.rep.add(SalvageFinding{Err: fmt.Errorf("free set: %w", s.named(err))})
-				return
-			}
-			for id := e.Start; id < e.Start+e.N; id++ {
-				free.add(id)
-			}
-		}
 		s.claim(m.Free.ID, page.RunPages(m.FreeLen, s.size))
 	}
 	s.free = free

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"math"
+	"path/filepath"
 
 	"github.com/foliodb/folio/page"
 )
@@ -239,7 +240,7 @@ func (s *salvage) entry(l page.Leaf, i int) error {
 	if l.IsBucket(i) {
 		if form != page.Inline {
 			if err := page.ValidateBucket(value, s.size); err != nil {
-				return err
+				return s.inRun(l, i, err)
 			}
 		}
 		return s.nested(key, value, page.IDOf(l))
@@ -249,6 +250,16 @@ func (s *salvage) entry(l page.Leaf, i int) error {
 		return nil
 	}
 	return s.out.put(key, value)
+}
+
+// inRun says of an error of page.ValidateBucket where the bucket lies: behind the key in the run of entry i.
+func (s *salvage) inRun(l page.Leaf, i int, err error) error {
+	var c *CorruptError
+	if errors.As(err, &c) {
+		at := l.KeyLen(i) + max(c.Offset, 0)
+		c.File, c.Page, c.Offset = filepath.Base(s.src.path), l.Ref(i).ID+page.ID(at/s.size), at%s.size
+	}
+	return err
 }
 
 // nested saves a bucket inside another.

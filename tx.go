@@ -3,6 +3,7 @@ package folio
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"runtime/debug"
 	"sync/atomic"
 
@@ -323,7 +324,7 @@ func (tx *Tx) damageOf(r any) error {
 	}
 	if f, ok := r.(interface{ Addr() uintptr }); ok {
 		if id, ok := tx.contains(f.Addr()); ok {
-			return outer(&CorruptError{File: tx.db.path, Page: id, Offset: -1,
+			return outer(&CorruptError{File: filepath.Base(tx.db.path), Page: id, Offset: -1, Invariant: 2,
 				Reason: "cannot be read: the device failed, or the file was cut by another process"})
 		}
 	}
@@ -364,7 +365,7 @@ func (tx *Tx) spoil(err error) {
 func (db *DB) named(err error) error {
 	var c *CorruptError
 	if errors.As(err, &c) && c.File == "" {
-		c.File = db.path
+		c.File = filepath.Base(db.path)
 	}
 	return err
 }

@@ -117,10 +117,10 @@ func (c *check) leaf(l page.Leaf, in bounds) {
 			continue
 		}
 		if last != nil && bytes.Compare(last, key) >= 0 {
-			c.found(id, -1, 3, "key %d is not above the one before", i)
+			c.found(id, l.KeyAt(i), 3, "key %d is not above the one before", i)
 		}
 		last = key
-		in = c.inside(id, key, i, in, false)
+		in = c.inside(id, l.KeyAt(i), key, i, in, false)
 		if l.Form(i) != page.Inline && !c.run(l, i) {
 			continue
 		}
@@ -156,15 +156,15 @@ func (c *check) run(l page.Leaf, i int) bool {
 
 // inside checks that key i of a page lies in its bounds, and returns those that the next key is to be checked against: one that
 // was passed is reported once. A separator at the lower bound itself would leave its child no keys.
-func (c *check) inside(id page.ID, key []byte, i int, in bounds, separator bool) bounds {
+func (c *check) inside(id page.ID, offset int, key []byte, i int, in bounds, separator bool) bounds {
 	if in.lo != nil {
 		if cmp := bytes.Compare(key, in.lo); cmp < 0 || cmp == 0 && separator {
-			c.found(id, -1, 3, "key %d is below the parent's separator", i)
+			c.found(id, offset, 3, "key %d is below the parent's separator", i)
 		}
 	}
 	in.lo = nil // keys ascend
 	if in.hi != nil && bytes.Compare(key, in.hi) >= 0 {
-		c.found(id, -1, 3, "key %d is not below the parent's next separator", i)
+		c.found(id, offset, 3, "key %d is not below the parent's next separator", i)
 		in.hi = nil
 	}
 	return in
@@ -187,9 +187,9 @@ func (c *check) separators(b page.Branch, in bounds) [][]byte {
 		}
 		all[i] = key
 		if i > 1 && all[i-1] != nil && bytes.Compare(all[i-1], key) >= 0 {
-			c.found(id, -1, 3, "separator %d is not above the one before", i)
+			c.found(id, b.SeparatorAt(i), 3, "separator %d is not above the one before", i)
 		}
-		in = c.inside(id, key, i, in, true)
+		in = c.inside(id, b.SeparatorAt(i), key, i, in, true)
 	}
 	return all
 }
@@ -205,10 +205,10 @@ func (c *check) children(b page.Branch, level int, separators [][]byte) (items u
 		}
 		items += n
 		if n != b.Items(i) {
-			c.found(id, -1, 3, "%d items below child %d, not %d", n, i, b.Items(i))
+			c.found(id, b.CountAt(i), 3, "%d items below child %d, not %d", n, i, b.Items(i))
 		}
 		if refs && !b.Refs(i) {
-			c.found(id, -1, 3, "child %d has refs, but is said to have none", i)
+			c.found(id, b.CountAt(i), 3, "child %d has refs, but is said to have none", i)
 		}
 	}
 	return items, ok

@@ -70,16 +70,17 @@ func (t *Tree) run(l page.Leaf, i int) ([]byte, error) {
 	n := l.KeyLen(i)
 	value := run[n:]
 	if l.IsBucket(i) {
-		err = bucketIn(l.Ref(i).ID, n, page.ValidateBucket(value, len(l)))
+		err = bucketIn(l.Ref(i).ID, n, len(l), page.ValidateBucket(value, len(l)))
 	}
 	return value, err
 }
 
 // bucketIn says of an error of page.ValidateBucket where the bucket lies: n bytes into the run at page id.
-func bucketIn(id page.ID, n int, err error) error {
+func bucketIn(id page.ID, n, pageSize int, err error) error {
 	var c *page.CorruptError
 	if errors.As(err, &c) {
-		c.Page, c.Offset = id, c.Offset+n
+		at := n + max(c.Offset, 0)
+		c.Page, c.Offset = id+page.ID(at/pageSize), at%pageSize
 	}
 	return err
 }
@@ -127,7 +128,7 @@ func runLen(l page.Leaf, i int) (int, error) {
 }
 
 func tooLarge(id page.ID, n uint64) error {
-	return corrupt(id, -1, 0, "run of %d bytes is too large for this machine", n)
+	return corrupt(id, -1, 2, "run of %d bytes is too large for this machine", n)
 }
 
 // freeRun frees the run of entry i, if it has one.

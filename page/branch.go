@@ -67,6 +67,13 @@ func packItems(n uint64, refs bool) uint64 {
 	return n
 }
 
+// SeparatorAt and CountAt return where in the page the offset of separator i and the count of items below child i lie,
+// for reports of damage.
+func (b Branch) SeparatorAt(i int) int { return b.offAt(i) }
+
+// CountAt: see SeparatorAt.
+func (b Branch) CountAt(i int) int { return b.countAt(i) }
+
 // Count returns the number of children.
 func (b Branch) Count() int { return CountOf(b) }
 

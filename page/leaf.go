@@ -137,6 +137,9 @@ func (l Leaf) heads() []byte        { return l[HeaderSize : HeaderSize+4*CountOf
 func (l Leaf) heapStart() int       { return len(l) - heapOf(l) }
 func (l Leaf) hasFlag(f uint8) bool { return l[offFlags]&f != 0 }
 
+// KeyAt returns where in the page key i lies, or the stub of it, for reports of damage.
+func (l Leaf) KeyAt(i int) int { return l.slot(i).off() }
+
 // Count returns the number of entries.
 func (l Leaf) Count() int { return CountOf(l) }
 

@@ -111,7 +111,7 @@ func IsMeta(p []byte) bool { return len(p) >= len(magic) && string(p[:len(magic)
 // unknown features, and is a *CorruptError where the checksum is wrong or a field is impossible.
 func DecodeMeta(p []byte, slot int) (Meta, error) {
 	bad := func(off int, reason string, args ...any) (Meta, error) {
-		return Meta{}, &CorruptError{Page: ID(slot), Offset: off, Reason: fmt.Sprintf(reason, args...)}
+		return Meta{}, &CorruptError{Page: ID(slot), Offset: off, Invariant: invariantMeta, Reason: fmt.Sprintf(reason, args...)}
 	}
 	if !IsMeta(p) {
 		return Meta{}, ErrInvalid

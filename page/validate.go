@@ -9,6 +9,7 @@ import (
 const (
 	invariantPage  = 2 // checksum, id, kind, level, born and all that the header says are right
 	invariantOrder = 3 // keys ascend
+	invariantMeta  = 5 // a meta slot says what was durable before it
 )
 
 // Validate checks everything in a node page that can be told from the page alone: checksum, number, kind, level, counts,

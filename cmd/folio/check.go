@@ -16,7 +16,8 @@ func (a *app) checkCommand() *cobra.Command {
 		Short: "Look for damage in the whole store",
 		Long: `Reads every page that the store uses and checks all that must hold: checksums, order,
 counts, and that each page is used once or free. Each finding is a line on standard output; the
-exit code is 4 if there is any.`,
+exit code is 4 if there is any. A meta slot that is damaged while the other one is sound, as a power
+cut can leave it, costs nothing: that is a line that begins with "note:".`,
 		Example: `  folio check app.db`,
 		Args:    arguments(1, 1),
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -28,6 +29,15 @@ exit code is 4 if there is any.`,
 			pages := int(db.Stats().Pages)
 			if err := db.Close(); err != nil {
 				return errors.Join(err, found)
+			}
+			slots, err := damagedSlots(args[0])
+			if err != nil {
+				return err
+			}
+			for _, slot := range slots {
+				if err := note(a.out, "note: %v: the other slot counts, and the next open for writing mends this one", slot); err != nil {
+					return err
+				}
 			}
 			return a.report(args[0], findings(found), pages)
 		},

@@ -20,6 +20,7 @@ import (
 	"github.com/cockroachdb/datadriven"
 
 	"github.com/foliodb/folio"
+	"github.com/foliodb/folio/page"
 )
 
 // TestCommandLine runs the scripts of testdata/cli: the command line is the test. Each
@@ -30,6 +31,7 @@ import (
 //	file name=F [escaped]      writes the input to a file; escaped: \t, \x00 and so on count
 //	copy from=F to=G           copies a store, its log too
 //	write at=N hex=... name=F  overwrites bytes of a file
+//	seal page=N name=F         gives a page of 4096 bytes the checksum of its content
 //	version of=N name=F        gives both meta slots another format version
 //	cut size=N name=F          truncates a file
 //	folder name=F              makes a folder
@@ -88,6 +90,9 @@ func (s *session) do(t *testing.T, d *datadriven.TestData) (string, error) {
 		return "", copyStore(arg("from"), arg("to"))
 	case "write":
 		return "", overwrite(arg("name"), arg("at"), arg("hex"))
+	case "seal":
+		id, err := strconv.Atoi(arg("page"))
+		return "", errors.Join(err, seal(arg("name"), id))
 	case "version":
 		n, err := strconv.Atoi(arg("of"))
 		return "", errors.Join(err, setVersion(arg("name"), uint32(n)))
@@ -319,6 +324,21 @@ func overwrite(name, at, digits string) error {
 	}
 	_, err = f.WriteAt(b, off)
 	return errors.Join(err, f.Close())
+}
+
+// seal puts the checksum of a page of 4096 bytes right, or of a meta slot.
+func seal(name string, id int) error {
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	p := b[id*4096:][:4096]
+	if id < 2 {
+		binary.LittleEndian.PutUint64(p[504:], xxhash.Sum64(p[:504]))
+	} else {
+		page.Seal(p)
+	}
+	return os.WriteFile(name, b, 0o600)
 }
 
 // setVersion changes the format version in both meta slots of a store with pages of 4096

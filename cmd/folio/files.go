@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 
 	"github.com/foliodb/folio"
 	"github.com/foliodb/folio/internal/vfs"
@@ -79,6 +80,30 @@ func (r *rawFiles) readMeta(slot int, off int64) (page.Meta, error) {
 		err = fmt.Errorf("%s: %w", r.path, err)
 	}
 	return m, err
+}
+
+// damagedSlots says what is wrong with the meta slots of a store that could be opened.
+func damagedSlots(path string) ([]error, error) {
+	r, err := openFiles(path)
+	if err != nil {
+		return nil, err
+	}
+	defer r.close()
+	var found []error
+	for slot := range 2 {
+		p := make([]byte, page.MetaSize)
+		if _, err := r.data.ReadAt(p, int64(slot)*int64(r.meta.PageSize)); err != nil {
+			return nil, err
+		}
+		_, err := page.DecodeMeta(p, slot)
+		if errors.Is(err, page.ErrInvalid) {
+			err = &page.CorruptError{Page: page.ID(slot), Offset: 0, Invariant: 5, Reason: "is no meta slot"}
+		}
+		if err != nil {
+			found = append(found, fmt.Errorf("%s: %w", filepath.Base(path), err))
+		}
+	}
+	return found, nil
 }
 
 // openSound is openFiles for what cannot be shown without a meta slot.
