@@ -333,8 +333,10 @@ func (s *salvage) orphans() []root {
 	}
 	found := s.roots(unreached)
 	gap := s.gap(unreached, holes)
-	// A page younger than the state is of a commit that the log has too, or of none.
-	found = slices.DeleteFunc(found, func(r root) bool { return r.born > s.meta.Tx || s.free == nil && !s.explained(r, holes) })
+	// A page younger than the state is of a commit that the log has too, or of none. What is nested too deep is not lost.
+	found = slices.DeleteFunc(found, func(r root) bool {
+		return r.born > s.meta.Tx || s.isDeep(r.id) || s.free == nil && !s.explained(r, holes)
+	})
 	for i := range found {
 		s.span(&found[i])
 	}
@@ -399,6 +401,11 @@ func (s *salvage) gap(unreached func(page.ID) bool, holes []hole) bool {
 		}
 	}
 	return false
+}
+
+// isDeep reports whether a page is the root of a bucket that waits for lost+found.
+func (s *salvage) isDeep(id page.ID) bool {
+	return slices.ContainsFunc(s.deep, func(d deepBucket) bool { return d.header.Root == id })
 }
 
 // span notes the first and the last key below a root.
@@ -570,7 +577,12 @@ func (s *salvage) keepOrphans(left []root) {
 	}
 	for n := 0; n < len(s.deep); n++ { // more may come
 		d := s.deep[n]
-		s.keep(name, fmt.Appendf(nil, "deep-%d", n+1), func() { s.bucket(d.header, d.image, d.holder) })
+		s.keep(name, fmt.Appendf(nil, "deep-%d", n+1), func() {
+			if d.header.Sequence > 0 {
+				s.note(s.out.top().SetSequence(d.header.Sequence))
+			}
+			s.bucket(d.header, d.image, d.holder)
+		})
 	}
 	for _, h := range s.holes {
 		s.foundHole(h, 0)

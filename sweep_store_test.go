@@ -19,9 +19,6 @@ type sweepStore struct {
 	records   []sweepRecord // one for each of these commits
 }
 
-// full is the newest acknowledged state.
-func (s *sweepStore) full() *sweepTree { return s.states[len(s.states)-1] }
-
 // A sweepTree is the content of a bucket.
 type sweepTree struct {
 	sequence uint64
