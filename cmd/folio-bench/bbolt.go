@@ -8,15 +8,17 @@ import (
 
 // bbolt: FreelistType is a map, which its docs call almost always faster, and the one that etcd chooses. The freelist
 // stays synced, as it is by default, because otherwise opening reads the whole file. Concurrent durable puts go through
-// Update and not through Batch, which may run a function twice, and waits 10 ms for company.
+// Update and not through Batch, which may run a function twice, and waits 10 ms for company. InitialMmapSize is large, as
+// its docs advise where readers stay: otherwise a writer that makes the file grow waits for them.
 func init() { register(&engine{name: "bbolt", open: openBbolt, keeps: true}) }
 
 type bboltStore struct{ db *bbolt.DB }
 
 func openBbolt(dir string, relaxed bool) (store, error) {
 	db, err := bbolt.Open(filepath.Join(dir, "bbolt.db"), 0o600, &bbolt.Options{
-		FreelistType: bbolt.FreelistMapType,
-		NoSync:       relaxed,
+		FreelistType:    bbolt.FreelistMapType,
+		InitialMmapSize: 64 << 30,
+		NoSync:          relaxed,
 	})
 	if err != nil {
 		return nil, err

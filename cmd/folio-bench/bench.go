@@ -22,6 +22,8 @@ type config struct {
 	LoadTx int           // records in a transaction of a load
 	Batch  int           // records in a transaction of a batch
 	Bytes  int64         // of large values, for each of their sizes
+	Free   int           // free pages of the store that has many
+	Cold   int64         // bytes of values in the store that is read cold
 	Time   time.Duration // of the workloads that have no other end
 	Verify bool          // read everything after each workload
 }
@@ -43,13 +45,14 @@ type metric struct {
 }
 
 // lower tells whether a smaller value is the better one.
-func (m metric) lower() bool { return m.Unit != unitRate && m.Unit != unitBytes }
+func (m metric) lower() bool { return m.Unit == unitTime || m.Unit == unitSize }
 
 const (
 	unitRate  = "k/s"
 	unitBytes = "MB/s"
 	unitTime  = "ms"
 	unitSize  = "x" // of the payload
+	unitShare = "%" // of what is done with nothing beside it
 )
 
 // An outcome is what a process reports, in JSON on its standard output.

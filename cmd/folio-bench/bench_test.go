@@ -20,7 +20,7 @@ func TestMain(m *testing.M) {
 
 func tiny() config {
 	return config{
-		N: 600, Value: 150, LoadTx: 250, Batch: 50, Bytes: 3 << 20, Time: 5 * time.Millisecond, Verify: true,
+		N: 600, Value: 150, LoadTx: 250, Batch: 50, Bytes: 3 << 20, Free: 300, Cold: 1 << 20, Time: 5 * time.Millisecond, Verify: true,
 	}
 }
 
@@ -112,7 +112,7 @@ func TestProgram(t *testing.T) {
 	var out strings.Builder
 	err := run([]string{
 		"--engines", "folio,bbolt", "--workloads", "load,get,reopen-kill,get-64k", "--runs", "2",
-		"--n", "500", "--time", "5ms", "--bytes", "200000", "--verify", "--dir", dir, "--json", jsonFile, "--svg", chartFile,
+		"--n", "500", "--time", "5ms", "--bytes", "200000", "--free", "100", "--cold", "100000", "--verify", "--dir", dir, "--json", jsonFile, "--svg", chartFile,
 	}, &out)
 	if err != nil {
 		t.Fatal(err)

@@ -43,6 +43,8 @@ func openFolio(dir string, relaxed bool) (store, error) {
 
 func (s *folioStore) Close() error { return s.db.Close() }
 
+func (s *folioStore) Checkpoint() error { return s.db.Checkpoint() }
+
 func (s *folioStore) View(fn func(reader) error) error {
 	return s.db.View(func(tx *folio.Tx) error { return fn((*folioBucket)(tx.Bucket(bucketName))) })
 }

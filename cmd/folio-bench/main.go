@@ -6,6 +6,7 @@
 //	engine.go    what an engine is; then one file for each
 //	data.go      the records, and how a store is held to what it should contain
 //	workload.go  the list of workloads; ycsb.go, those of YCSB
+//	latency.go   how long single puts take; cold.go, reads from the disk
 //	bench.go     one workload on one engine, in a process of its own; memory.go and disk.go, what it takes
 //	series.go    all of them, in turns, and again
 //	report.go    the table, and JSON; chart.go, the chart
@@ -45,6 +46,8 @@ func run(args []string, out io.Writer) error {
 	flags.IntVar(&s.Config.LoadTx, "load-tx", 100_000, "records in a transaction of a load")
 	flags.IntVar(&s.Config.Batch, "batch", 1000, "records in a transaction of a batch")
 	flags.Int64Var(&s.Config.Bytes, "bytes", 256<<20, "bytes of large values, for each of their sizes")
+	flags.IntVar(&s.Config.Free, "free", 1_000_000, "free pages of the store that has many")
+	flags.Int64Var(&s.Config.Cold, "cold", 2<<30, "bytes of values in the store that is read cold")
 	flags.DurationVar(&s.Config.Time, "time", 3*time.Second, "of each workload that has no other end")
 	flags.BoolVar(&s.Config.Verify, "verify", false, "read and check everything after each workload")
 	flags.IntVar(&s.Runs, "runs", 3, "how often the whole list is run; the table shows medians")

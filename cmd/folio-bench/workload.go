@@ -39,6 +39,7 @@ var workloads = []*workload{
 	{name: "put-durable-128", title: "durable put, 128 goroutines", run: puts(128)},
 	{name: "put-relaxed", title: "relaxed put, one a transaction", run: puts(1), relaxed: true},
 	{name: "batch", title: "durable puts, 1000 a transaction", run: batches, sized: true},
+	{name: "latency", title: "time of a durable put", run: latency},
 	{name: "mixed", title: "gets beside a durable writer", run: mixed},
 	{name: "ycsb-a", title: "YCSB A: half reads, half updates", run: ycsb(mix5{read: 50, update: 50})},
 	{name: "ycsb-b", title: "YCSB B: 95 % reads, 5 % updates", run: ycsb(mix5{read: 95, update: 5})},
@@ -58,6 +59,8 @@ var workloads = []*workload{
 	{name: "get-64k", value: 64 << 10, title: "get of 64 KiB, every byte read", run: bigGets, reads: true},
 	{name: "put-1m", title: "durable put of 1 MiB", run: bigPuts, fresh: true, value: 1 << 20, sized: true},
 	{name: "get-1m", value: 1 << 20, title: "get of 1 MiB, every byte read", run: bigGets, reads: true},
+	{name: "free-pages", title: "time of a durable put of a page", run: freePages, fresh: true, value: 4000},
+	{name: "cold", title: "cold get, 16 goroutines", run: cold, fresh: true, value: 1000},
 }
 
 // load puts all records into an empty store. It is durable when the last Update has returned.
@@ -278,9 +281,17 @@ func overwrite(b *bench) error {
 
 func remove(b *bench) error {
 	before := b.s.count()
-	end := b.s.First + before/2
-	var key [keySize]byte
 	b.begin()
+	if err := b.removeTo(b.s.First + before/2); err != nil {
+		return err
+	}
+	b.rate("", before-b.s.count())
+	return nil
+}
+
+// removeTo removes the records below a number, in batches.
+func (b *bench) removeTo(end uint64) error {
+	var key [keySize]byte
 	for b.s.First < end {
 		to := min(b.s.First+uint64(b.cfg.Batch), end)
 		err := b.st.Update(func(w writer) error {
@@ -296,7 +307,6 @@ func remove(b *bench) error {
 		}
 		b.s.First = to
 	}
-	b.rate("", before-b.s.count())
 	return nil
 }
 
