@@ -22,6 +22,9 @@ var arrows = map[string][]string{
 	"page":         {"internal/vfs"},
 	"internal/vfs": {},
 
+	// What the root's tests run the library on: it is in no program.
+	"internal/weave": {},
+
 	// Tests see the store as its users do, in their _test files too.
 	"fuzz": {"."},
 
