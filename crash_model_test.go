@@ -167,6 +167,7 @@ type crashLine struct {
 
 	mu    sync.Mutex
 	after []*crashBucket  // transactions from+1 on
+	made  [][]crashOp     // what they change
 	still map[uint64]bool // transactions of the store's own, which change nothing: shrink's
 }
 
@@ -176,6 +177,9 @@ func (l *crashLine) hold(k uint64, still bool) {
 	defer l.mu.Unlock()
 	if l.still == nil {
 		l.still = map[uint64]bool{}
+	}
+	if n := k - l.from - 1; l.still[k] != still && n < uint64(len(l.after)) { // it had been another one, that failed
+		l.after, l.made = l.after[:n], l.made[:n]
 	}
 	l.still[k] = still
 }
@@ -208,10 +212,12 @@ func (l *crashLine) at(k uint64) *crashBucket {
 		case l.base != nil:
 			before = l.base.at(l.from)
 		}
+		var ops []crashOp
 		if !l.still[next] {
-			before = l.generate(next, before).now
+			g := l.generate(next, before)
+			before, ops = g.now, g.ops
 		}
-		l.after = append(l.after, before)
+		l.after, l.made = append(l.after, before), append(l.made, ops)
 	}
 	return l.after[k-l.from-1]
 }
@@ -228,7 +234,12 @@ func (l *crashLine) generate(k uint64, before *crashBucket) *crashGen {
 }
 
 // ops returns the changes of transaction k.
-func (l *crashLine) ops(k uint64) []crashOp { return l.generate(k, l.at(k-1)).ops }
+func (l *crashLine) ops(k uint64) []crashOp {
+	l.at(k)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.made[k-l.from-1]
+}
 
 // fork returns a timeline that leaves l behind transaction k.
 func (l *crashLine) fork(k, seed uint64) *crashLine {
