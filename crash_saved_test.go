@@ -145,10 +145,10 @@ func TestCrashSaved(t *testing.T) {
 			c := newCrashHunt(t, w, "")
 			dir := filepath.Join(c.dir, "saved")
 			must(t, writeSaved(dir, d.Input))
-			if _, err := c.copies(dir, p); err != nil {
+			if _, err := c.copies(vfs.OS, dir, p); err != nil {
 				return err.Error()
 			}
-			if _, err := c.lives(filepath.Join(dir, "app.db"), p, salt); err != nil {
+			if _, err := c.lives(vfs.OS, filepath.Join(dir, "app.db"), p, salt); err != nil {
 				return err.Error()
 			}
 			return "ok"

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/foliodb/folio/internal/vfs"
@@ -17,26 +18,38 @@ import (
 // removed must not be used any more.
 type memFS struct {
 	mu    sync.Mutex
+	room  int // bytes that a file can have
+	dev   uint64
 	files map[string]*memFile
 	inode uint64
 	spare []*memFile // removed ones, whose memory is used again
 }
 
-const memRoom = 1 << 20
+var memDevices atomic.Uint64
 
-func newMemFS() *memFS {
-	m := &memFS{files: map[string]*memFile{}}
-	for range 4 {
-		m.spare = append(m.spare, &memFile{data: make([]byte, 0, memRoom)})
+func newMemFS(room int) *memFS {
+	return &memFS{room: room, dev: ^memDevices.Add(1), files: map[string]*memFile{}}
+}
+
+// clear removes all files.
+func (m *memFS) clear() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	seen := map[*memFile]bool{}
+	for _, f := range m.files {
+		if !seen[f] {
+			m.spare = append(m.spare, f)
+		}
+		seen[f] = true
 	}
-	return m
+	clear(m.files)
 }
 
 type memFile struct {
 	fs   *memFS
 	name string
 	ino  uint64
-	data []byte // of memRoom capacity; zeros behind its length
+	data []byte // with room for all that it can have; zeros behind its length
 }
 
 // put makes or overwrites a file.
@@ -48,6 +61,14 @@ func (m *memFS) put(name string, content []byte) {
 	copy(f.data, content)
 }
 
+// fill makes a file of what fn appends to its room.
+func (m *memFS) fill(name string, fn func(room []byte) []byte) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	f := m.make(name)
+	f.data = fn(f.data)
+}
+
 func (m *memFS) make(name string) *memFile {
 	if f := m.files[name]; f != nil {
 		return f
@@ -55,10 +76,10 @@ func (m *memFS) make(name string) *memFile {
 	m.inode++
 	f := &memFile{fs: m, name: name, ino: m.inode}
 	if n := len(m.spare); n > 0 {
-		f.data, m.spare = m.spare[n-1].data[:0], m.spare[:n-1]
-		clear(f.data[:memRoom])
+		f.data, m.spare = m.spare[n-1].data, m.spare[:n-1]
+		f.resize(0)
 	} else {
-		f.data = make([]byte, 0, memRoom)
+		f.data = make([]byte, 0, m.room)
 	}
 	m.files[name] = f
 	return f
@@ -175,7 +196,7 @@ func (f *memFile) WriteV(bufs [][]byte, off int64) error {
 func (f *memFile) Truncate(size int64) error {
 	f.fs.mu.Lock()
 	defer f.fs.mu.Unlock()
-	if size > memRoom {
+	if size > int64(f.fs.room) {
 		return pathError("truncate", f.name, syscall.ENOSPC)
 	}
 	f.resize(int(size))
@@ -186,7 +207,7 @@ func (f *memFile) Allocate(off, n int64) error {
 	f.fs.mu.Lock()
 	defer f.fs.mu.Unlock()
 	switch {
-	case off+n > memRoom:
+	case off+n > int64(f.fs.room):
 		return pathError("allocate", f.name, syscall.ENOSPC)
 	case off+n > int64(len(f.data)):
 		f.resize(int(off + n))
@@ -199,7 +220,7 @@ func (f *memFile) Sync() error { return nil }
 func (f *memFile) Stat() (vfs.Info, error) {
 	f.fs.mu.Lock()
 	defer f.fs.mu.Unlock()
-	return vfs.Info{Size: int64(len(f.data)), Dev: ^uint64(0), Ino: f.ino, Links: 1, Mode: 0o600}, nil
+	return vfs.Info{Size: int64(len(f.data)), Dev: f.fs.dev, Ino: f.ino, Links: 1, Mode: 0o600}, nil
 }
 
 func (f *memFile) DropCache() error       { return nil }
@@ -207,7 +228,7 @@ func (f *memFile) Lock(int64, bool) error { return nil }
 func (f *memFile) Unlock(int64) error     { return nil }
 func (f *memFile) Close() error           { return nil }
 func (f *memFile) Map(length int64) (vfs.Mapping, error) {
-	if length > memRoom {
+	if length > int64(f.fs.room) {
 		return nil, pathError("map", filepath.Base(f.name), syscall.ENOMEM)
 	}
 	return &memMapping{f: f, n: int(length)}, nil

@@ -63,11 +63,14 @@ type sweep struct {
 	began                               time.Time
 }
 
+// sweepFile is more than a file of the sweep ever has.
+const sweepFile = 1 << 20
+
 // sweepHang is how long one case may take. It takes about a millisecond.
 const sweepHang = time.Minute
 
 func newSweep(t *testing.T) *sweep {
-	s := &sweep{t: t, dir: crashDir(t), mem: newMemFS(), kinds: map[string]int{}, rng: rand.New(rand.NewPCG(*crashSeed, 3)), began: time.Now()}
+	s := &sweep{t: t, dir: crashDir(t), mem: newMemFS(sweepFile), kinds: map[string]int{}, rng: rand.New(rand.NewPCG(*crashSeed, 3)), began: time.Now()}
 	s.watchdog = time.AfterFunc(sweepHang, func() {
 		debug.SetTraceback("all")
 		panic("hangs: " + s.name)
@@ -193,7 +196,7 @@ func (s *sweep) write(name string, content []byte) {
 }
 
 func (s *sweep) options(readOnly bool) *Options {
-	o := &Options{ReadOnly: readOnly, reservation: memRoom}
+	o := &Options{ReadOnly: readOnly, reservation: sweepFile}
 	if !s.real {
 		o.fs = s.mem
 	}
