@@ -256,8 +256,9 @@ func TestFormatLimits(t *testing.T) {
 			"longest key kept whole in a page": int64(page.MaxKey(s)), "largest entry of a leaf, slot included": int64(page.MaxEntry(s)),
 			"stub of a long key": page.StubSize, "longest inline image": int64(page.MaxImage(s)),
 			"longest prefix beside a long key": longestPrefix(s), "items below a child, or in a bucket": mostItems(),
-			"pages of a run of r bytes": int64(page.RunPages(10001, s)),
-			"alignment of records":      log.second - log.first, "first record": log.first,
+			"checkpoint, transaction and LSN of a meta slot": mostNumber(),
+			"pages of a run of r bytes":                      int64(page.RunPages(10001, s)),
+			"alignment of records":                           log.second - log.first, "first record": log.first,
 		}
 		for _, row := range rows {
 			n, ok := want[row[0]]
@@ -281,6 +282,26 @@ func longestPrefix(pageSize int) int64 {
 		l.Insert(i, runEntry(strings.Repeat("k", page.MaxKey(pageSize))+last, nil))
 	}
 	return int64(binary.LittleEndian.Uint16(l[26:]))
+}
+
+// mostNumber finds the largest number of each kind that a meta slot may have; 0 if they differ.
+func mostNumber() int64 {
+	var most [3]int64
+	for i := range most {
+		for bit := int64(1) << 62; bit > 0; bit /= 2 {
+			m := page.Meta{PageSize: page.MinPageSize, Pages: page.FirstID}
+			*[]*uint64{&m.Checkpoint, (*uint64)(&m.Tx), &m.LogLSN}[i] = uint64(most[i] | bit)
+			p := make([]byte, page.MetaSize)
+			m.Encode(p, 0)
+			if _, err := page.DecodeMeta(p, 0); err == nil {
+				most[i] |= bit
+			}
+		}
+	}
+	if most[0] != most[1] || most[1] != most[2] {
+		return 0
+	}
+	return most[0]
 }
 
 // mostItems finds the largest count that a bucket's header may have.

@@ -5,12 +5,13 @@ import (
 	"testing"
 )
 
-// TestDamage opens stores damaged in ways that FuzzOpen found to be answered wrongly
+// TestDamage opens stores damaged in ways that FuzzOpen, or TestFixedDamage, found to be answered wrongly
 // once, told as what they are: offsets are those of FORMAT.md.
 func TestDamage(t *testing.T) {
 	const (
 		slot1          = imagePageSize
 		metaCheckpoint = 40
+		metaTx         = 48
 		metaFree       = 88 // the free set's run and length
 		metaFreeEnd    = 116
 		logVersion     = 8
@@ -37,6 +38,15 @@ func TestDamage(t *testing.T) {
 		}},
 		{"slots of one number with different free sets", "closed", true, func(im *image) {
 			clear(im.data[metaFree:metaFreeEnd])
+		}},
+		// The next commit ended in a panic, and behind the last checkpoint number of all came 0, which no slot may have.
+		{"transaction numbers at their end", "closed", true, func(im *image) {
+			le.PutUint64(im.data[metaTx:], 1<<63-1)
+			le.PutUint64(im.data[slot1+metaTx:], 1<<63-1)
+		}},
+		{"checkpoint numbers at their end", "closed", true, func(im *image) {
+			le.PutUint64(im.data[metaCheckpoint:], 1<<64-1)
+			le.PutUint64(im.data[slot1+metaCheckpoint:], 1<<64-1)
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

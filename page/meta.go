@@ -76,6 +76,9 @@ const (
 	metaChecksum   = 504
 
 	metaClean = 1
+
+	// maxNumber bounds the numbers that go up by and by, far above what a store can reach, so that they can be counted on.
+	maxNumber = 1<<62 - 1
 )
 
 // Encode writes the meta for the slot (0 or 1) to p, a whole page or its first MetaSize bytes, checksum included. The
@@ -170,6 +173,12 @@ func DecodeMeta(p []byte, slot int) (Meta, error) {
 // impossible returns the offset of the first field that cannot be as it is, and why.
 func (m *Meta) impossible() (off int, reason string) {
 	switch h := m.Root; {
+	case m.Checkpoint > maxNumber:
+		return metaCheckpoint, fmt.Sprintf("checkpoint number %d is beyond all", m.Checkpoint)
+	case m.Tx > maxNumber:
+		return metaTx, fmt.Sprintf("transaction number %d is beyond all", m.Tx)
+	case m.LogLSN > maxNumber:
+		return metaLSN, fmt.Sprintf("log position %d is beyond all", m.LogLSN)
 	case m.Pages < FirstID:
 		return metaPages, fmt.Sprintf("page count %d leaves no room for the meta slots", m.Pages)
 	case h.Root == 0 && h.Items != 0:

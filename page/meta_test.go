@@ -15,7 +15,7 @@ func testMeta() Meta {
 		PageSize: 8192, StoreID: [16]byte{9, 8, 7}, Checkpoint: 1 << 40, Tx: 1 << 41, Clean: true, Pages: 1000,
 		Root: BucketHeader{Sequence: 1 << 50, Items: 1 << 46, Root: 999, Level: 23},
 		Free: Ref{ID: 998, Born: 1 << 39, Sum: 1 << 63}, FreeLen: 2 * 8192,
-		LogLSN: 1 << 62, LogOffset: 1 << 33, LogEpoch: 1<<64 - 1, LogChain: 1<<64 - 2,
+		LogLSN: 1<<62 - 1, LogOffset: 1 << 33, LogEpoch: 1<<64 - 1, LogChain: 1<<64 - 2,
 	}
 }
 
