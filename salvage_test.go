@@ -528,6 +528,9 @@ func TestSalvageEachLogByte(t *testing.T) {
 	t.Logf("%d bytes", n)
 }
 
+// salvageRoom is what salvaging a small store, and reading the new one whole, may allocate above the size of its files.
+const salvageRoom = 16 << 20
+
 // FuzzSalvage damages a store by overwriting bytes, puts the checksums of its pages right or not, and saves what is
 // left: never a panic, a loop, or a new store that is not sound; and with the checksums left alone no wrong value.
 func FuzzSalvage(f *testing.F) {
@@ -568,7 +571,11 @@ func FuzzSalvage(f *testing.F) {
 		if choices[0]&2 != 0 {
 			l = nil
 		}
+		before := allocatedBytes()
 		got, rep, err := salvaged(t, d, l)
+		if n := allocatedBytes() - before; n > uint64(len(d)+len(l))+salvageRoom {
+			t.Errorf("%d bytes were allocated for files of %d", n, len(d)+len(l))
+		}
 		if err != nil {
 			for _, want := range []error{ErrInvalid, ErrVersionMismatch, ErrCorrupt} {
 				if errors.Is(err, want) {

@@ -4,6 +4,8 @@
 //     compares every answer (model.go, op.go, world.go);
 //   - FuzzStore lets the native fuzzer choose the same operations;
 //   - FuzzOpen damages the files of a store and opens what is left;
+//   - TestFixedDamage changes field by field, and puts the checksums right;
+//   - TestFullDisk fills small disks, TestCut cuts the file of a store in use;
 //   - TestKill kills a writing process at random moments;
 //   - TestConcurrent has many goroutines write, read and copy at once.
 //

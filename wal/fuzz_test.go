@@ -3,6 +3,7 @@ package wal
 import (
 	"bytes"
 	"errors"
+	"runtime/metrics"
 	"slices"
 	"testing"
 
@@ -75,6 +76,16 @@ func putSum(p []byte, sum uint64) {
 	}
 }
 
+// recoverRoom is what Recover may allocate above the size of the file: the buffer that it reads through, and little.
+const recoverRoom = 2 * readAhead
+
+// allocatedBytes is what has ever been allocated on the heap.
+func allocatedBytes() uint64 {
+	m := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
+	metrics.Read(m)
+	return m[0].Value.Uint64()
+}
+
 // FuzzRecover reads arbitrary files with their checksums fixed up. Whatever they
 // hold, the answer is an error of this package or a log that can be gone on with.
 func FuzzRecover(f *testing.F) {
@@ -87,6 +98,11 @@ func FuzzRecover(f *testing.F) {
 		}
 		image, from := fixUp(data)
 		file := &memFile{fsys: newMemFS(), name: "app.db-wal", data: image}
+		allocated := allocatedBytes()
+		_, _ = Recover(file, testID, from, func(Record) error { return nil })
+		if n := allocatedBytes() - allocated; n > uint64(len(image))+recoverRoom {
+			t.Fatalf("%d bytes were allocated for a file of %d", n, len(image))
+		}
 		var before []Record
 		res, err := Recover(file, testID, from, keep(&before))
 		if dumped := Dump(&bytes.Buffer{}, file, testID, from); dumped != nil {
