@@ -28,6 +28,13 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, writeUntilKilled(path))
 		os.Exit(1)
 	}
+	if spec := os.Getenv(cutEnv); spec != "" {
+		if err := cutFile(spec); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	os.Exit(m.Run())
 }
 
@@ -59,6 +66,9 @@ func writeUntilKilled(path string) error {
 	return <-failed
 }
 
+// shrunk is what a writer reports after a checkpoint that made the file shorter.
+const shrunk = "shrunk"
+
 // keepLedger commits for ever as goroutine g.
 func keepLedger(db *folio.DB, g int, report io.Writer) error {
 	for {
@@ -76,8 +86,12 @@ func keepLedger(db *folio.DB, g int, report io.Writer) error {
 			return err
 		}
 		if g == 1 && n%60 == 0 {
+			before := db.Stats().FileSize
 			if err := db.Checkpoint(); err != nil {
 				return err
+			}
+			if db.Stats().FileSize < before {
+				fmt.Fprintln(report, shrunk)
 			}
 		}
 	}
@@ -92,8 +106,9 @@ func TestKill(t *testing.T) {
 	dir := scratch(t)
 	path := filepath.Join(dir, "app.db")
 	var acknowledged [ledgers]int
+	shrinks := 0
 	for i := range *killsFlag {
-		if err := killWriter(path, time.Duration(s.intn(200_000))*time.Microsecond, &acknowledged); err != nil {
+		if err := killWriter(path, time.Duration(s.intn(200_000))*time.Microsecond, &acknowledged, &shrinks); err != nil {
 			t.Fatalf("seed %d, kill %d: %v", seed, i, err)
 		}
 		if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
@@ -115,15 +130,18 @@ func TestKill(t *testing.T) {
 			os.Remove(look)
 		}
 	}
-	t.Logf("%d kills, commits acknowledged: %v", *killsFlag, acknowledged)
+	t.Logf("%d kills, commits acknowledged: %v, files made shorter: %d", *killsFlag, acknowledged, shrinks)
+	if *killsFlag >= 100 && shrinks == 0 {
+		t.Error("no checkpoint made the file shorter: this was no test of that")
+	}
 	if sum := acknowledged[0] + acknowledged[1] + acknowledged[2] + acknowledged[3]; sum < *killsFlag {
 		t.Errorf("only %d commits in %d kills: this was no test", sum, *killsFlag)
 	}
 }
 
-// killWriter starts a writer, kills it after the delay, and raises acknowledged to
+// killWriter starts a writer, kills it after the delay, and raises acknowledged and shrinks to
 // what it had reported.
-func killWriter(path string, delay time.Duration, acknowledged *[ledgers]int) error {
+func killWriter(path string, delay time.Duration, acknowledged *[ledgers]int, shrinks *int) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
@@ -144,6 +162,10 @@ func killWriter(path string, delay time.Duration, acknowledged *[ledgers]int) er
 	lines := bufio.NewScanner(reports)
 	var bad error
 	for lines.Scan() {
+		if lines.Text() == shrunk {
+			*shrinks++
+			continue
+		}
 		var g, n int
 		if _, err := fmt.Sscanf(lines.Text(), "%d %d", &g, &n); err != nil || g < 0 || g >= ledgers {
 			bad = fmt.Errorf("the writer reported %q", lines.Text())

@@ -19,6 +19,13 @@ const (
 	chapter     = 16 // commits from one nested bucket to the next
 	bulkEvery   = 50 // commits of the first goroutine from one large one to the next
 	bulkItems   = 400
+
+	// The last goroutine makes a bucket so large that its removal leaves much of the file free, and it is cut.
+	ballastMade  = 60 // commits behind a multiple of ballastEvery at which it is made
+	ballastGone  = 80
+	ballastEvery = 100
+	ballastItems = 250
+	ballastSize  = 3000
 )
 
 func ledgerName(g int) []byte { return fmt.Appendf(nil, "ledger%d", g) }
@@ -78,10 +85,29 @@ func advance(tx *folio.Tx, g int) (int, error) {
 	if err := turnChapter(b, n); err != nil {
 		return 0, err
 	}
-	if g == 0 && n%bulkEvery == 0 {
-		return n, rewriteBulk(tx, n)
+	switch {
+	case g == 0 && n%bulkEvery == 0:
+		err = rewriteBulk(tx, n)
+	case g == ledgers-1 && n%ballastEvery == ballastMade:
+		err = makeBallast(tx, n)
+	case g == ledgers-1 && n%ballastEvery == ballastGone:
+		err = tx.DeleteBucket([]byte("ballast"))
 	}
-	return n, nil
+	return n, err
+}
+
+func makeBallast(tx *folio.Tx, n int) error {
+	b, err := tx.CreateBucket([]byte("ballast"))
+	for i := range ballastItems {
+		if err == nil {
+			err = b.Put(ballastEntry(n, i))
+		}
+	}
+	return err
+}
+
+func ballastEntry(n, i int) (key, v []byte) {
+	return fmt.Appendf(nil, "ballast%05d", i), value{n: ballastSize, seed: uint32(n*ballastItems + i)}.append(nil)
 }
 
 // turnChapter writes the nested bucket of commit n, and removes the one before
@@ -138,6 +164,12 @@ func audit(tx *folio.Tx) error {
 			continue
 		}
 		modelLedger(root.createBucket(ledgerName(g)), g, n)
+		if k := n % ballastEvery; g == ledgers-1 && k >= ballastMade && k < ballastGone {
+			ballast := root.createBucket([]byte("ballast"))
+			for i := range ballastItems {
+				ballast.put(item{key: string(fmt.Appendf(nil, "ballast%05d", i)), value: value{n: ballastSize, seed: uint32((n-k+ballastMade)*ballastItems + i)}})
+			}
+		}
 		if g == 0 && n >= bulkEvery {
 			bulk := root.createBucket([]byte("bulk"))
 			for i := range bulkItems {
