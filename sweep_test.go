@@ -21,12 +21,14 @@ var (
 )
 
 // sweepRoom is what a store may allocate above the size of its files, for each of opening, reading, checking, writing and
-// closing. Most of it is the buffer that a log is read through.
-const sweepRoom = 1 << 20
+// closing. Most of it is scratch space that is kept for later, and the buffer that a log
+// is read through.
+const sweepRoom = 2 << 20
 
 // TestDamageSweep damages the files of a store of 64 KiB, once closed and once killed, in every way that one change
 // can: each byte, each page zeroed, swapped with another and overwritten by another, each length that a file can be
-// cut to; the log likewise. Bytes are changed in a file system in memory, the rest is done to real files. Each result is opened for reading and for writing, read whole, checked, written to, and opened
+// cut to; the log likewise. Pages, and some lengths, are tried with real files, all else
+// with a file system in memory. Each result is opened for reading and for writing, read whole, checked, written to, and opened
 // again. The answer is the right data or an error of a kind that the API names; never a wrong value, a
 // panic, a hang, or more memory than the files and a constant.
 //
@@ -96,6 +98,9 @@ func (s *sweep) run(name string, oneIn int, fn func()) {
 	fn()
 }
 
+// byteChanges are what is done to a byte. The names of cases have no values in them: a store's id is random.
+var byteChanges = []string{"zero", "0xff", "inverted", "flipped", "plus one"}
+
 // file damages one of the files in every way, and has try judge what is left.
 func (s *sweep) file(what string, sound []byte, try func([]byte)) {
 	b := slices.Clone(sound)
@@ -111,7 +116,7 @@ func (s *sweep) file(what string, sound []byte, try func([]byte)) {
 		values := []byte{0, 0xff, ^is, is ^ 1, is + 1}
 		for i, v := range values {
 			if v != is && !slices.Contains(values[:i], v) {
-				run(fmt.Sprintf("byte %d: %#02x for %#02x", at, v, is), 160, func() { b[at] = v })
+				run(fmt.Sprintf("byte %d %s", at, byteChanges[i]), 160, func() { b[at] = v })
 			}
 		}
 	}
@@ -134,6 +139,7 @@ func (s *sweep) file(what string, sound []byte, try func([]byte)) {
 		}
 	}
 	for size := range len(sound) {
+		s.real = size%512 == 100
 		run(fmt.Sprintf("cut to %d", size), 100, func() { b = b[:size] })
 	}
 }
@@ -141,6 +147,7 @@ func (s *sweep) file(what string, sound []byte, try func([]byte)) {
 // blocks does to blocks of the log in use what file does to pages.
 func (s *sweep) blocks(sound []byte) {
 	used := (s.store.records[len(s.store.records)-1].end+sweepBlock-1)/sweepBlock + 2
+	s.real = false
 	b := slices.Clone(sound)
 	block := func(p []byte, i int) []byte { return p[i*sweepBlock:][:sweepBlock] }
 	for i := range used {
