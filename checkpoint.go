@@ -279,6 +279,9 @@ func (db *DB) writeSlots(m page.Meta, own freelist.Extent) error {
 		}
 		db.setSlot(i, slot{meta: m, own: own})
 	}
+	if err := db.checkMapping(); err != nil {
+		return db.poison(err)
+	}
 	return nil
 }
 

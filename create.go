@@ -18,6 +18,9 @@ import (
 // into place, so that a file with our name is always complete. fs.ErrExist: somebody else was faster.
 func (db *DB) create(path string) error {
 	return place(db.opts.fs, path, db.opts.FileMode, func(f vfs.File) error {
+		if err := db.checkMedium(f); err != nil {
+			return err
+		}
 		return db.format(f)
 	})
 }

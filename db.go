@@ -36,6 +36,7 @@ type DB struct {
 	data       *page.File
 	overlay    *overlay // read-only store with a replayed log
 	recovering bool     // in Open: limits of the user's do not hold
+	doubtful   bool     // whether the mapping shows what is written has to be looked at: see checkMedium
 
 	// life is held for reading by what Close has to wait for, write transactions among them
 	// until their commit has returned. Nobody takes it twice, or waits for the writer lock with it.
@@ -125,6 +126,9 @@ func (db *DB) open(path string) error {
 		if err := db.openFile(path); err != nil {
 			return err
 		}
+		if err := db.checkMedium(db.file); err != nil {
+			return err
+		}
 		if err := db.register(); err != nil {
 			return err
 		}
@@ -202,6 +206,9 @@ func (db *DB) start() error {
 	m := db.newest()
 	db.pageSize, db.storeID = m.PageSize, m.StoreID
 	if db.data, err = page.NewFile(db.file, m.PageSize, db.pageOptions()...); err != nil {
+		return err
+	}
+	if err := db.checkMapping(); err != nil {
 		return err
 	}
 	db.buffers = bufferPool{size: m.PageSize, max: int(db.opts.MemoryLimit) / m.PageSize}

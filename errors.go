@@ -60,6 +60,9 @@ var (
 	// ErrAlreadyOpen is returned by Open when this process has the same file open,
 	// by whatever path.
 	ErrAlreadyOpen = errors.New("folio: file is already open in this process")
+	// ErrFileSystem is returned for a store on a file system on which mapping and writing need not agree: a network
+	// file system, unless Options.AllowNetwork is set, or one that was found not to do what it has to.
+	ErrFileSystem = errors.New("folio: file system cannot hold a store")
 	// ErrLogRequired is returned by a read-only Open of a store that was not closed
 	// cleanly and whose log is too large to be replayed in memory.
 	ErrLogRequired = errors.New("folio: store was not closed cleanly; open it for writing once")
@@ -72,7 +75,7 @@ type CorruptError = page.CorruptError
 // LockedError is the ErrTimeout of Open: another process holds the store.
 type LockedError struct {
 	Path   string
-	Holder int  // process id of the holder; 0 when the system does not tell
+	Holder int  // process id of the holder, or of one of them; 0 when the system does not tell
 	Reader bool // held for reading
 }
 

@@ -223,6 +223,9 @@ func (f *memFile) Stat() (vfs.Info, error) {
 	return vfs.Info{Size: int64(len(f.data)), Dev: f.fs.dev, Ino: f.ino, Links: 1, Mode: 0o600}, nil
 }
 
+// Medium is memory of this process.
+func (f *memFile) Medium() (vfs.Medium, error) { return vfs.Medium{}, nil }
+
 func (f *memFile) DropCache() error       { return nil }
 func (f *memFile) Lock(int64, bool) error { return nil }
 func (f *memFile) Unlock(int64) error     { return nil }

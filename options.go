@@ -79,6 +79,11 @@ type Options struct {
 	// are written to the data file. 0: 32 MiB; at least 256 KiB.
 	MemoryLimit int64
 
+	// AllowNetwork opens a store on a network file system, which is ErrFileSystem otherwise. That is safe only
+	// while no other host touches the store: a host's mapping need not show what another one writes, and its
+	// locks may not be seen there.
+	AllowNetwork bool
+
 	fs          vfs.FS // nil: vfs.OS
 	reservation int64  // of the mapping; 0: page's default
 	random      func() uint64

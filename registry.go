@@ -67,13 +67,25 @@ func (db *DB) lock() error {
 		}
 		left := time.Until(deadline)
 		if db.opts.LockTimeout >= 0 && left <= 0 {
-			return &LockedError{Path: db.path, Reader: reader}
+			return &LockedError{Path: db.path, Holder: db.holder(reader), Reader: reader}
 		}
 		if db.opts.LockTimeout >= 0 {
 			wait = min(wait, left)
 		}
 		time.Sleep(wait)
 	}
+}
+
+// holder returns the process that is in the way, as far as the system tells.
+func (db *DB) holder(reader bool) int {
+	info, err := db.file.Stat()
+	if err != nil {
+		return 0
+	}
+	if reader {
+		return vfs.LockHolder(info, lockReaders)
+	}
+	return vfs.LockHolder(info, lockWriter)
 }
 
 // unlock releases the locks.

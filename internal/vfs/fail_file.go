@@ -82,6 +82,14 @@ func (f *failingFile) Stat() (info Info, err error) {
 	return info, err
 }
 
+func (f *failingFile) Medium() (m Medium, err error) {
+	err = f.f.do(KindStat, f.Name(), func() error {
+		m, err = f.under.Medium()
+		return err
+	})
+	return m, err
+}
+
 func (f *failingFile) DropCache() error {
 	return f.f.do(KindDrop, f.Name(), f.under.DropCache)
 }

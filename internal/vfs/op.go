@@ -35,7 +35,7 @@ const (
 const (
 	KindOpen     Kind = "open" // Open without os.O_CREATE
 	KindRead     Kind = "read"
-	KindStat     Kind = "stat" // FS.Stat and File.Stat
+	KindStat     Kind = "stat" // FS.Stat, File.Stat and File.Medium
 	KindMap      Kind = "map"
 	KindExtend   Kind = "extend"
 	KindPopulate Kind = "populate"

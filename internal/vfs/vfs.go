@@ -114,6 +114,9 @@ type File interface {
 	// Stat describes the open file, whatever its name leads to by now.
 	Stat() (Info, error)
 
+	// Medium tells what the file lies on.
+	Medium() (Medium, error)
+
 	// DropCache asks the kernel to forget clean cached pages of the file, so
 	// that the next ReadAt comes from the disk. Pages that are mapped or not yet
 	// written stay. Nothing happens where the system has no such call.

@@ -1,0 +1,4 @@
+package vfs
+
+// Medium cannot tell.
+func (f *osFile) Medium() (Medium, error) { return Medium{}, nil }

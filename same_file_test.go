@@ -1,0 +1,146 @@
+package folio
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/foliodb/folio/internal/vfs"
+)
+
+// The same file opened twice in one process is told, by whatever path it comes: another spelling, through a symbolic link to its
+// folder, or by another name of it. A symbolic link in place of the file itself is not followed at all: log and
+// data file would not lie side by side.
+func TestSameFileTwice(t *testing.T) {
+	db := mustOpen(t, nil)
+	mustPut(t, db, "a", "b")
+	path := db.Path()
+	dir := filepath.Dir(path)
+	linked := filepath.Join(t.TempDir(), "folder")
+	hard := filepath.Join(t.TempDir(), "other.db")
+	soft := filepath.Join(dir, "soft.db")
+	if err := errors.Join(os.Symlink(dir, linked), os.Link(path, hard), os.Symlink(path, soft)); err != nil {
+		t.Skip(err)
+	}
+	wd, err := os.Getwd()
+	must(t, err)
+	relative, err := filepath.Rel(wd, path)
+	must(t, err)
+	for what, at := range map[string]string{
+		"same path":               path,
+		"unclean path":            dir + "/../" + filepath.Base(dir) + "//a.db",
+		"relative path":           relative,
+		"through a linked folder": filepath.Join(linked, "a.db"),
+		"hard link":               hard,
+	} {
+		for _, o := range []*Options{nil, {ReadOnly: true}} {
+			if _, err := Open(at, o); !errors.Is(err, ErrAlreadyOpen) {
+				t.Errorf("%s: %v, want ErrAlreadyOpen", what, err)
+			}
+		}
+	}
+	if _, err := Open(soft, nil); !errors.Is(err, vfs.ErrNotRegular) {
+		t.Errorf("symbolic link: %v, want ErrNotRegular", err)
+	}
+	// What was refused has not taken the store's locks away, as POSIX locks would be.
+	if out := openElsewhere(t, path, "write"); out != "locked" {
+		t.Errorf("another process: %s", out)
+	}
+	mustPut(t, db, "c", "d")
+	must(t, db.Check())
+}
+
+// A hard link leads to the same bytes with another log's name beside it. Another process is kept out by the lock, which
+// lies on the data file itself; and after a crash the log is missed under the other name, so nothing
+// is opened without it.
+func TestHardLink(t *testing.T) {
+	db := mustOpen(t, nil)
+	mustPut(t, db, "a", "b")
+	hard := filepath.Join(t.TempDir(), "other.db")
+	if err := os.Link(db.Path(), hard); err != nil {
+		t.Skip(err)
+	}
+	for _, mode := range []string{"write", "read"} {
+		if out := openElsewhere(t, hard, mode); out != "locked" {
+			t.Errorf("hard link opened to %s by another process: %s", mode, out)
+		}
+	}
+	path := crashCopy(t, db.Path())
+	hard = filepath.Join(t.TempDir(), "other.db")
+	must(t, os.Link(path, hard))
+	for _, o := range []*Options{nil, {ReadOnly: true}} {
+		if _, err := Open(hard, o); !errors.Is(err, ErrLogCorrupt) {
+			t.Errorf("hard link to an unclean store: %v, want ErrLogCorrupt", err)
+		}
+	}
+	Reopens(t, path)
+}
+
+// A LockedError names the process that holds the store, and says how. The other process tells what it was told.
+func TestLockedErrorNamesHolder(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("the system does not tell")
+	}
+	db := mustOpen(t, nil)
+	mustPut(t, db, "a", "b")
+	path := db.Path()
+	for _, mode := range []string{"write", "read"} {
+		if out, want := openElsewhere(t, path, mode+" who"), fmt.Sprintf("%d false", os.Getpid()); out != want {
+			t.Errorf("holder of a store open for writing, to %s: %s, want %s", mode, out, want)
+		}
+	}
+	must(t, db.Close())
+	db = mustOpenAt(t, path, &Options{ReadOnly: true})
+	if out, want := openElsewhere(t, path, "write who"), fmt.Sprintf("%d true", os.Getpid()); out != want {
+		t.Errorf("holder of a store open for reading: %s, want %s", out, want)
+	}
+	if out := openElsewhere(t, path, "read"); out != "opened" {
+		t.Errorf("second reader: %s", out)
+	}
+	must(t, db.Close())
+}
+
+// openElsewhere opens a store in another process, to read or to write, and returns how that went: opened, locked, or, if
+// mode asks who, the process that holds it and whether to read.
+func openElsewhere(t *testing.T, path, mode string) string {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], "-test.run=^TestOpenElsewhere$", "-test.timeout=60s")
+	cmd.Env = append(os.Environ(), "FOLIO_ELSEWHERE="+path, "FOLIO_ELSEWHERE_MODE="+mode)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	var line string
+	if _, serr := fmt.Sscanf(string(out), "elsewhere: %q", &line); err != nil || serr != nil {
+		t.Fatalf("%v %v: %s", err, serr, out)
+	}
+	return line
+}
+
+// TestOpenElsewhere is the other process of openElsewhere.
+func TestOpenElsewhere(t *testing.T) {
+	path, mode := os.Getenv("FOLIO_ELSEWHERE"), os.Getenv("FOLIO_ELSEWHERE_MODE")
+	if path == "" {
+		t.Skip("for openElsewhere")
+	}
+	var how string
+	var who string
+	fmt.Sscan(mode, &how, &who)
+	db, err := Open(path, &Options{ReadOnly: how == "read", LockTimeout: time.Millisecond})
+	var locked *LockedError
+	result := "opened"
+	switch {
+	case errors.As(err, &locked) && who != "":
+		result = fmt.Sprint(locked.Holder, locked.Reader)
+	case errors.As(err, &locked):
+		result = "locked"
+	case err != nil:
+		result = err.Error()
+	default:
+		must(t, db.Close())
+	}
+	fmt.Printf("elsewhere: %q\n", result)
+}
