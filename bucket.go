@@ -238,7 +238,7 @@ func clampInt(n uint64) int {
 }
 
 // logs reports whether operations are being logged.
-func (tx *Tx) logs() bool { return !tx.bulk && !tx.replaying && !tx.db.memory }
+func (tx *Tx) logs() bool { return !tx.bulk && !tx.replaying && !tx.db.volatile }
 
 // log notes that the bucket is being changed, and has the log speak of it.
 func (b *Bucket) log() {

@@ -59,7 +59,7 @@ func (db *DB) Checkpoint() error {
 
 // checkpointNow is Checkpoint for who keeps Close from finishing.
 func (db *DB) checkpointNow() error {
-	if db.memory {
+	if db.volatile {
 		return db.giveBack()
 	}
 	db.checkpointing.Lock()
@@ -311,7 +311,7 @@ func (c *checkpoint) abandon() {
 // checkpointDue reports whether a checkpoint should start: the log has grown to three quarters of its
 // limit, or the pages that the last checkpoint retains make up a sixteenth of the file.
 func (db *DB) checkpointDue() bool {
-	if db.memory {
+	if db.volatile {
 		f := db.free.Stats()
 		return f.Free > uint64(f.End)/2 && int64(f.Free)*int64(db.pageSize) > minRetained
 	}
@@ -334,7 +334,7 @@ func (db *DB) retains(part uint64) bool {
 // boundSpace waits for a checkpoint when the last one retains an eighth of the file: a writer that is faster than the
 // disk would make the file larger and larger meanwhile (up to 3.9 times the items' size, measured; 1.7 so). The writer lock is held.
 func (db *DB) boundSpace() error {
-	if db.memory || !db.hasLog.Load() || !db.retains(8) {
+	if db.volatile || !db.hasLog.Load() || !db.retains(8) {
 		return nil
 	}
 	db.checkpointing.Lock()

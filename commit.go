@@ -75,7 +75,7 @@ func (tx *Tx) merge() (n *group, err error) {
 	if err := db.poisoned(); err != nil {
 		return nil, err
 	}
-	if db.memory {
+	if db.volatile {
 		merged = true
 		if err := tx.joinMemory(); err != nil {
 			return nil, db.poison(err)

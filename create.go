@@ -84,7 +84,7 @@ func (db *DB) format(f vfs.File) error {
 // initialise makes a store of an existing empty file, or of one that a crash in
 // here left: two pages of zeros at most. The lock is held.
 func (db *DB) initialise(path string) error {
-	if db.opts.ReadOnly {
+	if db.opts.reads() {
 		return nil
 	}
 	if blank, err := isBlank(db.file); err != nil || !blank {

@@ -25,18 +25,22 @@ import (
 // inside, behind all of these.
 type DB struct {
 	// Constant after Open.
-	path       string
-	opts       Options
-	pageSize   int
-	storeID    [16]byte
-	memory     bool     // no file: see OpenMemory
-	locked     bool     // the locks are held
-	key        fileKey  // in the registry of open files
-	file       vfs.File // the data file
-	data       *page.File
-	overlay    *overlay // read-only store with a replayed log
-	recovering bool     // in Open: limits of the user's do not hold
-	doubtful   bool     // whether the mapping shows what is written has to be looked at: see checkMedium
+	path     string
+	opts     Options
+	pageSize int
+	storeID  [16]byte
+	memory   bool     // no file: see OpenMemory
+	volatile bool     // commits are kept in memory only: OpenMemory, Options.Private
+	locked   bool     // the locks are held
+	key      fileKey  // in the registry of open files
+	file     vfs.File // the data file
+	data     *page.File
+	overlay  *overlay // read-only store with a replayed log
+
+	privateFrom page.ID // Options.Private: pages from here on are in memory
+
+	recovering bool // in Open: limits of the user's do not hold
+	doubtful   bool // whether the mapping shows what is written has to be looked at: see checkMedium
 
 	// life is held for reading by what Close has to wait for, write transactions among them
 	// until their commit has returned. Nobody takes it twice, or waits for the writer lock with it.
@@ -166,7 +170,7 @@ func (db *DB) stillNamed(path string) (bool, error) {
 func (db *DB) openFile(path string) error {
 	o := &db.opts
 	flags := os.O_RDWR
-	if o.ReadOnly {
+	if o.reads() {
 		flags = os.O_RDONLY
 	}
 	for tries := 0; ; tries++ {
@@ -175,7 +179,7 @@ func (db *DB) openFile(path string) error {
 			db.file = f
 			return nil
 		}
-		if !errors.Is(err, fs.ErrNotExist) || o.ReadOnly || tries == 3 {
+		if !errors.Is(err, fs.ErrNotExist) || o.reads() || tries == 3 {
 			return err
 		}
 		if _, err := o.fs.Stat(logName(path)); err == nil {
@@ -205,6 +209,11 @@ func (db *DB) start() error {
 	}
 	m := db.newest()
 	db.pageSize, db.storeID = m.PageSize, m.StoreID
+	if db.opts.Private {
+		if err := db.makePrivate(); err != nil {
+			return err
+		}
+	}
 	if db.data, err = page.NewFile(db.file, m.PageSize, db.pageOptions()...); err != nil {
 		return err
 	}
@@ -224,6 +233,9 @@ func (db *DB) start() error {
 	}
 	if db.opts.ReadOnly {
 		return db.replayPrivately()
+	}
+	if db.opts.Private {
+		return db.replayVolatile()
 	}
 	db.recovering = true
 	defer func() { db.recovering = false }()
@@ -270,6 +282,9 @@ func (db *DB) loadFree() error {
 		if err := db.free.Load(set, db.newestSlot().own); err != nil {
 			return err
 		}
+	}
+	if db.opts.Private {
+		db.free.AppendOnly(db.privateFrom)
 	}
 	db.loaded = true
 	return nil
@@ -434,7 +449,7 @@ func (db *DB) Sync() error {
 	if db.opts.ReadOnly {
 		return ErrDatabaseReadOnly
 	}
-	if db.memory {
+	if db.volatile {
 		return nil
 	}
 	if db.poisoned() == nil && db.logless() {

@@ -68,7 +68,8 @@
 // Cursor. A write transaction belongs to one goroutine at a time.
 //
 // One process at a time has a store open for writing, or any number for reading. The same file twice in one process
-// is ErrAlreadyOpen.
+// is ErrAlreadyOpen. With Options.Private a process reads a store and changes it for itself alone: for tests on real
+// data, or to see what a change would do.
 //
 // # Durability
 //

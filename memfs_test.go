@@ -1,6 +1,7 @@
 package folio
 
 import (
+	"errors"
 	"io"
 	"io/fs"
 	"os"
@@ -222,6 +223,9 @@ func (f *memFile) Stat() (vfs.Info, error) {
 	defer f.fs.mu.Unlock()
 	return vfs.Info{Size: int64(len(f.data)), Dev: f.fs.dev, Ino: f.ino, Links: 1, Mode: 0o600}, nil
 }
+
+// Private is not needed of files in memory.
+func (f *memFile) Private(int64) (vfs.File, int64, error) { return nil, 0, errors.ErrUnsupported }
 
 // Medium is memory of this process.
 func (f *memFile) Medium() (vfs.Medium, error) { return vfs.Medium{}, nil }

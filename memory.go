@@ -16,11 +16,14 @@ func OpenMemory(opts *Options) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
+	if o.Private {
+		return nil, errors.New("folio: Options.Private: a store in memory is nobody else's anyway")
+	}
 	if o.ReadOnly {
 		return nil, errors.New("folio: Options.ReadOnly: a new store in memory has nothing to read")
 	}
 	db := newDB("", o)
-	db.memory = true
+	db.memory, db.volatile = true, true
 	if err := db.openMemory(); err != nil {
 		db.release()
 		return nil, outer(err)

@@ -49,6 +49,13 @@ type Options struct {
 	// only in the log are replayed in memory.
 	ReadOnly bool
 
+	// Private opens the store for this process alone: everything works as on any store, and nothing reaches the
+	// files or other processes. Commits are kept in memory that is not on the Go heap, about as much as pages were
+	// changed, and are gone after Close; commits that are only in the log are replayed there too. No permission to
+	// write is needed. While it is open no process can open the store for writing. A store
+	// that is not there is not created.
+	Private bool
+
 	// FileMode is the permission of new files, before the umask. 0: 0600.
 	FileMode os.FileMode
 
@@ -106,6 +113,8 @@ func (o *Options) withDefaults() (Options, error) {
 		r = *o
 	}
 	switch {
+	case r.Private && r.ReadOnly:
+		return r, fmt.Errorf("folio: Options.Private is for writing, ReadOnly is set")
 	case r.PageSize != 0 && (r.PageSize < 4096 || r.PageSize > 65536 || r.PageSize&(r.PageSize-1) != 0):
 		return r, fmt.Errorf("folio: Options.PageSize %d is not a power of two from 4096 to 65536", r.PageSize)
 	case r.Durability > Relaxed:
@@ -137,6 +146,9 @@ func (o *Options) withDefaults() (Options, error) {
 
 // defaultPageSize is the operating system's where the format allows it.
 func defaultPageSize() int { return min(max(os.Getpagesize(), 4096), 65536) }
+
+// reads reports whether the files are only read.
+func (o *Options) reads() bool { return o.ReadOnly || o.Private }
 
 func setDefault[T comparable](field *T, value T) {
 	var zero T

@@ -105,7 +105,7 @@ func (db *DB) unpin(shard *pinShard) {
 func (db *DB) pinsLocked() []page.TxID {
 	g := &db.groups
 	p := g.pins[:0]
-	if !db.memory {
+	if !db.volatile {
 		p = append(p, db.slots[0].meta.Tx, db.slots[1].meta.Tx) // last durable checkpoint
 	}
 	if g.checkpointing {

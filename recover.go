@@ -133,7 +133,7 @@ func onlyTooShort(a, b error) bool {
 // a failed sync holds what the disk does not. So both files are synced, their cached pages
 // dropped, and the slots read again. It reports whether nothing is left to do.
 func (db *DB) repairSlots() (clean bool, err error) {
-	if db.opts.ReadOnly {
+	if db.opts.reads() {
 		m := db.newest()
 		db.slots[0], db.slots[1] = newSlot(m), newSlot(m)
 		return m.Clean, db.checkStrayLog(m)

@@ -94,7 +94,7 @@ func (db *DB) unlock() error {
 		return nil
 	}
 	db.locked = false
-	if db.opts.ReadOnly {
+	if db.opts.reads() {
 		return db.file.Unlock(lockReaders)
 	}
 	return errors.Join(db.file.Unlock(lockReaders), db.file.Unlock(lockWriter))
@@ -102,7 +102,7 @@ func (db *DB) unlock() error {
 
 // tryLock takes the locks or none. reader says that it is a reading process that is in the way.
 func (db *DB) tryLock() (reader bool, err error) {
-	if db.opts.ReadOnly {
+	if db.opts.reads() {
 		return false, db.file.Lock(lockReaders, false)
 	}
 	if err := db.file.Lock(lockWriter, true); err != nil {

@@ -109,7 +109,7 @@ func (db *DB) shrinkBeforeClose() {
 		return
 	}
 	defer db.leave()
-	if db.opts.ReadOnly || db.memory || db.poisoned() != nil {
+	if db.opts.ReadOnly || db.volatile || db.poisoned() != nil {
 		return
 	}
 	s := db.free.Stats()

@@ -390,7 +390,7 @@ func (l *List) Confine(limit page.ID) {
 }
 
 // AppendOnly restricts allocation to pages at or past from, and puts off all cutting of the
-// file, until it is called with 0. From the page count of the file as it is, this is how a new
+// file by checkpoints, until it is called with 0. From the page count of the file as it is, this is how a new
 // writer keeps off pages that readers of his predecessor may have pinned unbeknown to
 // him; it then comes before the first allocation. The file holds at least from pages.
 func (l *List) AppendOnly(from page.ID) {

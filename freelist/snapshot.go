@@ -231,13 +231,13 @@ func (l *List) forget(n page.ID) {
 
 // Trim cuts the file as Cut does, but without a checkpoint: for a file that no meta slot
 // speaks of. It does so if shrink pages or more are free at the end, and no checkpoint is
-// under way.
+// under way. Below AppendOnly's bound it cuts nothing.
 func (l *List) Trim(shrink int, truncate func(end page.ID) error) (bool, error) {
 	l.size.Lock()
 	defer l.size.Unlock()
 	l.mu.Lock()
 	n := l.free.tail(l.end)
-	if n == 0 || uint64(n) < uint64(max(shrink, 0)) || l.open != nil || l.bound != 0 {
+	if n == 0 || uint64(n) < uint64(max(shrink, 0)) || l.open != nil {
 		l.mu.Unlock()
 		return false, nil
 	}

@@ -113,6 +113,14 @@ func (f *failingFile) Map(length int64) (Mapping, error) {
 	return &failingMapping{f: f, under: m}, nil
 }
 
+func (f *failingFile) Private(align int64) (private File, base int64, err error) {
+	err = f.f.do(KindOpen, f.Name(), func() error {
+		private, base, err = f.under.Private(align)
+		return err
+	})
+	return private, base, err
+}
+
 // Close closes the file in any case: nobody could do so later.
 func (f *failingFile) Close() error {
 	r := f.f.fate(KindClose, f.Name())

@@ -17,6 +17,7 @@ type mapping struct {
 	base     unsafe.Pointer
 	length   atomic.Int64 // bytes; 0 once closed
 	writable bool         // the descriptor was opened for writing
+	fixed    int64        // bytes at the beginning that are another mapping: see privateFile
 }
 
 func newMapping(fd int, length int64, writable bool) (*mapping, error) {
@@ -56,7 +57,7 @@ func (m *mapping) Extend(length int64) bool {
 	if length <= old {
 		return true
 	}
-	if !extendInPlace(m.base, uintptr(old), uintptr(length)) {
+	if old <= m.fixed && m.fixed > 0 || !extendInPlace(unsafe.Add(m.base, m.fixed), uintptr(old-m.fixed), uintptr(length-m.fixed)) {
 		return false
 	}
 	m.length.Store(length)

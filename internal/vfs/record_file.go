@@ -192,13 +192,14 @@ func (f *recordedFile) Map(length int64) (Mapping, error) {
 	return &recordedMapping{f: f, under: m}, nil
 }
 
-func (f *recordedFile) Name() string                            { return f.under.Name() }
-func (f *recordedFile) ReadAt(p []byte, off int64) (int, error) { return f.under.ReadAt(p, off) }
-func (f *recordedFile) Stat() (Info, error)                     { return f.under.Stat() }
-func (f *recordedFile) Medium() (Medium, error)                 { return f.under.Medium() }
-func (f *recordedFile) Lock(off int64, exclusive bool) error    { return f.under.Lock(off, exclusive) }
-func (f *recordedFile) Unlock(off int64) error                  { return f.under.Unlock(off) }
-func (f *recordedFile) Close() error                            { return f.under.Close() }
+func (f *recordedFile) Name() string                             { return f.under.Name() }
+func (f *recordedFile) ReadAt(p []byte, off int64) (int, error)  { return f.under.ReadAt(p, off) }
+func (f *recordedFile) Stat() (Info, error)                      { return f.under.Stat() }
+func (f *recordedFile) Medium() (Medium, error)                  { return f.under.Medium() }
+func (f *recordedFile) Private(align int64) (File, int64, error) { return f.under.Private(align) } // nothing of it reaches the disk
+func (f *recordedFile) Lock(off int64, exclusive bool) error     { return f.under.Lock(off, exclusive) }
+func (f *recordedFile) Unlock(off int64) error                   { return f.under.Unlock(off) }
+func (f *recordedFile) Close() error                             { return f.under.Close() }
 
 // recordedMapping is a mapping of a recordedFile, which may be closed by now.
 type recordedMapping struct {

@@ -138,6 +138,13 @@ type File interface {
 	// with the file as it is now, and an empty file cannot be mapped.
 	Map(length int64) (Mapping, error)
 
+	// Private returns a File that begins as this one and whose further content stays in this process. The bytes below base,
+	// a multiple of align, are this file's and cannot be written; those behind it are private. align is a
+	// multiple of PageSize and at least as large. Nothing that is done with the result
+	// reaches this file; what others write to it below base shows. The result has this one's name and locks, and
+	// closes it.
+	Private(align int64) (private File, base int64, err error)
+
 	// Close releases descriptor and locks, and waits for calls under way.
 	// Mappings stay.
 	Close() error
