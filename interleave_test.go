@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -348,7 +349,7 @@ func exploreScenario(t *testing.T, sc *scenario, budget int) {
 	ls := newLooms(t, sc)
 	e := weave.NewExplorer(*crashSeed, len(sc.threads), 4*budget)
 	if *schedulePairs {
-		e, budget = weave.NewExplorer(*crashSeed, len(sc.threads), 1<<26), 1<<40
+		e, budget = weave.NewExplorer(*crashSeed, len(sc.threads), 1<<26), math.MaxInt
 		e.PairsOnly = true
 	}
 	distinct := map[uint64]struct{}{}
