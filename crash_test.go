@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -19,6 +20,7 @@ import (
 	"time"
 
 	"github.com/foliodb/folio/internal/vfs"
+	"github.com/foliodb/folio/page"
 )
 
 // The crash tests run workloads on a recorder, build states of the disk that a power cut at any moment of the log
@@ -204,8 +206,16 @@ func (c *crashHunt) huntAt(h *vfs.History, at int, plan vfs.Plan, p crashPromise
 // judge opens the store in a state. It must open; hold a transaction within the bounds, whole, read in any way; pass Check;
 // and go on: a second life commits other transactions under the same numbers, and the next open must find
 // these and nothing of the timeline that was lost.
-func (c *crashHunt) judge(s *vfs.State, p crashPromise) error {
+//
+// A state in which both meta slots are sound is opened with one of them damaged as well, one in four: either has to do. A panic
+// is a finding like any other.
+func (c *crashHunt) judge(s *vfs.State, p crashPromise) (err error) {
 	c.states++
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("state %s: panic: %v\n%s", s, r, debug.Stack())
+		}
+	}()
 	salt := crashHash(s)
 	fsys, path, err := c.place(s, salt)
 	if err != nil {
@@ -222,6 +232,9 @@ func (c *crashHunt) judge(s *vfs.State, p crashPromise) error {
 	if err == nil {
 		var k uint64
 		if k, err = c.lives(fsys, path, p, salt); err == nil {
+			err = c.oneSlot(s, p, salt)
+		}
+		if err == nil {
 			c.checked[s.Hash()] = crashSeen{k, copies}
 			return nil
 		}
@@ -246,6 +259,54 @@ func (c *crashHunt) place(s *vfs.State, salt uint64) (fsys vfs.FS, path string, 
 		})
 	}
 	return c.mem, filepath.Join(dir, "app.db"), nil
+}
+
+// oneSlot damages one of two sound meta slots of a state, and opens the store.
+func (c *crashHunt) oneSlot(s *vfs.State, p crashPromise, salt uint64) error {
+	if salt>>24%4 != 0 {
+		return nil
+	}
+	file, _ := s.ReadFile("app.db", nil)
+	if len(file) < page.MetaSize {
+		return nil
+	}
+	first, err := page.DecodeMeta(file, 0)
+	if err != nil || len(file) < first.PageSize+page.MetaSize {
+		return nil
+	}
+	if _, err := page.DecodeMeta(file[first.PageSize:], 1); err != nil {
+		return nil
+	}
+	fsys, path, err := c.place(s, salt)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	if fsys != c.mem {
+		defer os.RemoveAll(filepath.Dir(path))
+	}
+	slot := int(salt >> 26 % 2)
+	at := slot*first.PageSize + 100
+	f, err := fsys.Open(path, os.O_RDWR, 0)
+	if err == nil {
+		_, err = f.WriteAt([]byte{file[at] ^ 1}, int64(at))
+		err = errors.Join(err, f.Close())
+	}
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	o := c.opts
+	o.fs = fsys
+	db, err := Open(path, &o)
+	if err == nil {
+		defer func() { crashKill(db) }()
+		if _, err = crashVerify(db, p.line, p.lo, p.hi); err == nil {
+			err = db.Check()
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("with slot %d damaged: %w", slot, err)
+	}
+	return nil
 }
 
 // copies looks at the copies of the store, and tells which are there.
@@ -422,7 +483,7 @@ func (c *crashHunt) only(r *crashRun) {
 func (c *crashHunt) log() {
 	name, _, _ := strings.Cut(c.t.Name(), "/")
 	crashTotals.add(name, c.states)
-	c.t.Logf("%d distinct states opened, seed %d", c.states, *crashSeed)
+	c.t.Logf("%s: %d distinct states opened, seed %d", c.t.Name(), c.states, *crashSeed)
 }
 
 // TestCrash cuts the power at any moment of each workload.
