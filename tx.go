@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
+	"strings"
 	"sync/atomic"
 
 	"github.com/foliodb/folio/btree"
@@ -316,8 +318,8 @@ type damage struct{ err error }
 
 func (d *damage) Error() string { return d.err.Error() }
 
-// damageOf returns the error for a recovered panic that is damage found, or a fault inside
-// the mapping; nil for any other.
+// damageOf returns the error for a recovered panic that is damage found, a fault inside
+// the mapping, or of the code that reads pages; nil for any other.
 func (tx *Tx) damageOf(r any) error {
 	if d, ok := r.(*damage); ok {
 		return d.err
@@ -327,8 +329,35 @@ func (tx *Tx) damageOf(r any) error {
 			return outer(&CorruptError{File: filepath.Base(tx.db.path), Page: id, Offset: -1, Invariant: 2,
 				Reason: "cannot be read: the device failed, or the file was cut by another process"})
 		}
+		return nil
+	}
+	if e, ok := r.(runtime.Error); ok && inPages() {
+		return outer(&CorruptError{File: filepath.Base(tx.db.path), Offset: -1, Invariant: 2,
+			Reason: "a page has changed since it was validated: " + e.Error()})
 	}
 	return nil
+}
+
+// inPages reports whether the panic that is being recovered began in the code that reads pages. What it reads has been validated,
+// so the page has changed since: somebody else writes to the file, or has cut it and this process made it longer again. That
+// is not worth the process's life. A panic in the user's own functions stays one.
+func inPages() bool {
+	var pcs [32]uintptr
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(1, pcs[:])])
+	panicked := false
+	for {
+		f, more := frames.Next()
+		switch {
+		case f.Function == "runtime.gopanic":
+			panicked = true
+		case panicked && !strings.HasPrefix(f.Function, "runtime."):
+			return strings.HasPrefix(f.Function, "github.com/foliodb/folio/page.") ||
+				strings.HasPrefix(f.Function, "github.com/foliodb/folio/btree.")
+		}
+		if !more {
+			return false
+		}
+	}
 }
 
 // contains reports whether addr lies in a mapping that the transaction reads through, and in which page.
