@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 )
 
 // What a store under test ought to hold. Transaction k of a timeline is a function of a seed, k and the content
@@ -18,7 +19,7 @@ import (
 type crashBucket struct {
 	sequence uint64
 	items    map[string]crashItem
-	sorted   []string // names in order, made when first asked for
+	sorted   atomic.Pointer[[]string] // names in order, made when first asked for, by several goroutines perhaps
 }
 
 // crashItem is a value, or a bucket.
@@ -39,10 +40,12 @@ func (b *crashBucket) clone() *crashBucket {
 
 // names returns the names in order.
 func (b *crashBucket) names() []string {
-	if b.sorted == nil && len(b.items) > 0 {
-		b.sorted = slices.Sorted(maps.Keys(b.items))
+	if p := b.sorted.Load(); p != nil {
+		return *p
 	}
-	return b.sorted
+	names := slices.Sorted(maps.Keys(b.items))
+	b.sorted.Store(&names)
+	return names
 }
 
 // choose returns one of the names, of buckets or of values; "" when there is none.
@@ -97,7 +100,7 @@ func (op crashOp) apply(root *crashBucket) {
 	case "sequence":
 		b.sequence = op.n
 	}
-	b.sorted = nil
+	b.sorted.Store(nil)
 }
 
 // do makes the change in a transaction.
