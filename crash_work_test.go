@@ -274,8 +274,8 @@ type crashWork struct {
 	profile crashProfile
 	opts    Options
 	weak    bool
-	threads bool // several goroutines: another run may have another log
-	slow    bool // a sync of the data file takes as long as some commits do
+	threads bool   // several goroutines: another run may have another log
+	slow    string // a sync of the file of which the name ends so takes as long as some commits do
 	run     func(r *crashRun)
 }
 
@@ -304,7 +304,7 @@ var crashWorks = []crashWork{
 		r.commit(40) // checkpoints come by themselves
 		r.close()
 	}},
-	{name: "storm", profile: crashWide, opts: Options{LogLimit: minLimit}, threads: true, slow: true, run: func(r *crashRun) {
+	{name: "storm", profile: crashWide, opts: Options{LogLimit: minLimit}, threads: true, slow: ".db", run: func(r *crashRun) {
 		// Commits go on, and round the log, while checkpoints are made.
 		var wg sync.WaitGroup
 		for range 3 {
@@ -333,6 +333,19 @@ var crashWorks = []crashWork{
 		})
 		wg.Wait()
 		r.close()
+	}},
+	{name: "followers", profile: crashSmall, threads: true, slow: ".db-wal", run: func(r *crashRun) {
+		// While the leader syncs, others wait for their groups, and readers for what they may be shown.
+		var wg sync.WaitGroup
+		for range 3 {
+			wg.Go(func() { r.commit(4) })
+		}
+		wg.Go(func() {
+			for range 6 {
+				r.view()
+			}
+		})
+		wg.Wait()
 	}},
 	{name: "relaxed", profile: crashSmall, weak: true, run: func(r *crashRun) {
 		r.relax(3)
@@ -519,8 +532,8 @@ func (w *crashWork) reservation() int64 { return max(w.opts.reservation, 256<<10
 // start runs the workload in a new directory on a recorder over fsys. It returns the run with its log complete
 // and nothing held.
 func (w *crashWork) start(t testing.TB, fsys vfs.FS, seed uint64, failing bool) *crashRun {
-	if w.slow {
-		fsys = crashSlowFS{fsys}
+	if w.slow != "" {
+		fsys = crashSlowFS{fsys, w.slow}
 	}
 	r := &crashRun{
 		rec: vfs.NewRecorder(fsys), opts: w.opts, weak: w.weak, failing: failing,
@@ -541,12 +554,15 @@ func (w *crashWork) start(t testing.TB, fsys vfs.FS, seed uint64, failing bool) 
 	return r
 }
 
-// crashSlowFS is a file system on which a sync of a data file takes time, so that commits go on meanwhile.
-type crashSlowFS struct{ vfs.FS }
+// crashSlowFS is a file system on which a sync of one kind of file takes time, so that commits go on meanwhile.
+type crashSlowFS struct {
+	vfs.FS
+	ext string
+}
 
 func (s crashSlowFS) Open(name string, flag int, perm fs.FileMode) (vfs.File, error) {
 	f, err := s.FS.Open(name, flag, perm)
-	if err != nil || filepath.Ext(name) != ".db" {
+	if err != nil || filepath.Ext(name) != s.ext {
 		return f, err
 	}
 	return crashSlowFile{f}, nil

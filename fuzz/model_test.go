@@ -14,8 +14,9 @@ import (
 )
 
 var (
-	seedFlag = flag.Uint64("folio.seed", 0, "seed of TestModel's first episode and of TestKill; 0: a new one")
-	opsFlag  = flag.Int("folio.ops", 40_000, "operations of TestModel")
+	seedFlag   = flag.Uint64("folio.seed", 0, "seed of TestModel's first episode and of TestKill; 0: a new one")
+	opsFlag    = flag.Int("folio.ops", 40_000, "operations of TestModel")
+	shrinkFlag = flag.Duration("folio.shrink", 30*time.Second, "how long a script that fails is made shorter")
 )
 
 // firstSeed is -folio.seed, or a new seed.
@@ -140,7 +141,7 @@ func (f *failure) report(t *testing.T, dir string) {
 			return -1
 		}
 		return n
-	}, shrinkTime)
+	}, *shrinkFlag)
 	_, err := play(dir, short, nil)
 	t.Fatalf("seed %d, operation %d: %v\n\nreplay: %s\n\nshrunk to %d operations (%s):\n\nrun\n%v----\nok\n",
 		f.seed, len(f.ops), f.err, f.replay(), len(short.ops), shrunkFailure(err), short)
@@ -158,8 +159,6 @@ func shape(err error) string {
 	}, line)
 	return letters[max(0, len(letters)-30):]
 }
-
-const shrinkTime = 30 * time.Second
 
 // shrunkFailure tells how the shrunk script fails, in a line.
 func shrunkFailure(err error) string {
