@@ -187,7 +187,7 @@ var scenarios = []scenario{
 			w.commit(1)
 		}, threads: []thread{
 			{"release", func(w *weft) { w.bear(w.held.end()) }}, checkpointer(1), committer(2), viewer(1)}},
-	{name: "held | view | commit", profile: crashSmall, base: baseOf(12), small: true,
+	{name: "view | commits under a reader", profile: crashSmall, base: baseOf(12), small: true,
 		before: func(w *weft) {
 			w.commit(1)
 			w.view(1)
@@ -195,12 +195,19 @@ var scenarios = []scenario{
 			w.bear(err)
 			w.held = r
 		}, threads: []thread{
-			viewer(1), committer(3), {"release", func(w *weft) { w.bear(w.held.end()) }}}},
+			viewer(1), {"commit", func(w *weft) {
+				w.commit(3)
+				w.view(1)
+				w.bear(w.held.end())
+			}}}},
 	{name: "views | commit", profile: crashSmall, base: baseOf(12), before: baseOf(1), threads: []thread{
 		viewer(3), viewer(3), committer(3)}},
 	{name: "growth | view | view", profile: crashWide, opts: Options{reservation: 64 << 10}, remap: true,
 		base: baseOf(1), before: baseOf(1), threads: []thread{
 			committer(3), viewer(2), viewer(2)}},
+	{name: "growth | checkpoint | view", profile: crashWide, opts: Options{reservation: 64 << 10}, remap: true, moves: true,
+		base: baseOf(1), before: baseOf(1), threads: []thread{
+			committer(3), viewer(2), checkpointer(1)}},
 	{name: "flush | commit | view", profile: looseWide, moves: true, opts: Options{MemoryLimit: minLimit}, base: baseOf(12), before: baseOf(1), threads: []thread{
 		committer(3), committer(3), viewer(1)}},
 	{name: "spill | view | commit", profile: looseSpill, opts: Options{MemoryLimit: minLimit, LogLimit: 4 << 20}, base: baseOf(1), before: baseOf(1),
