@@ -1,5 +1,7 @@
 package weave
 
+import "math"
+
 // Rewritten sources keep their channels, and never block in one: they try, and Wait until something has happened to any
 // channel before they try again.
 
@@ -42,6 +44,33 @@ func Close[T any](ch chan<- T) {
 	}
 	close(ch)
 	Did()
+}
+
+// Ways is in which order a select tries its channels, which the session's seed decides.
+type Ways struct{ n, at, tried int }
+
+// Choose begins with any of n channels.
+func Choose(n int) *Ways {
+	return &Ways{n: n, at: int(Random32()) & math.MaxInt32 % n}
+}
+
+// Is tells whether the turn is channel i's.
+func (w *Ways) Is(i int) bool { return w.at == i }
+
+// Next turns to the next channel; false: all have been tried, and it begins again.
+func (w *Ways) Next() bool {
+	w.at = (w.at + 1) % w.n
+	w.tried = (w.tried + 1) % w.n
+	return w.tried > 0
+}
+
+// If returns the channel if its turn has come, and nil, which is never ready, if it has not.
+func If[C any](turn bool, ch C) C {
+	if !turn {
+		var none C
+		return none
+	}
+	return ch
 }
 
 // Did says that a channel operation has taken place.

@@ -223,30 +223,47 @@ func (w *rewriter) visit(n ast.Node) bool {
 	return true
 }
 
-// selects makes a select try, and wait outside. A channel that a call returns is asked for once.
+// selects makes a select try, and wait outside. A channel that a call returns is asked for once. Where several channels are
+// waited for they are tried one by one, since the runtime would choose by chance among those that are ready.
 func (w *rewriter) selects(s *ast.SelectStmt) {
 	w.own = true
 	w.labels++
 	label := fmt.Sprintf("weave%d", w.labels)
-	before, waits := "weave.Yield(); ", true
-	for i, c := range s.Body.List {
-		c := c.(*ast.CommClause)
-		if c.Comm == nil {
-			waits = false
-			continue
+	var ways []*ast.CommClause
+	var otherwise *ast.CommClause
+	for _, c := range s.Body.List {
+		if c := c.(*ast.CommClause); c.Comm != nil {
+			ways = append(ways, c)
+		} else {
+			otherwise = c
 		}
+	}
+	before, again := "weave.Yield(); ", ""
+	if len(ways) > 1 {
+		before += fmt.Sprintf("%sW := weave.Choose(%d); ", label, len(ways))
+		again = fmt.Sprintf("if %sW.Next() { goto %s }; ", label, label)
+	}
+	for i, c := range ways {
 		if ch := w.channel(c.Comm); ch != nil {
+			name := w.text[w.at(ch.Pos()):w.at(ch.End())]
 			if _, ok := ch.(*ast.CallExpr); ok {
-				name := fmt.Sprintf("%sC%d", label, i)
-				before += name + " := " + w.text[w.at(ch.Pos()):w.at(ch.End())] + "; "
-				w.replace(ch.Pos(), ch.End(), name)
+				before += fmt.Sprintf("%sC%d := %s; ", label, i, name)
+				name = fmt.Sprintf("%sC%d", label, i)
 			}
+			if len(ways) > 1 {
+				name = fmt.Sprintf("weave.If(%sW.Is(%d), %s)", label, i, name)
+			}
+			w.replace(ch.Pos(), ch.End(), name)
 		}
 		w.insert(c.Colon+1, " weave.Did();")
 	}
-	if waits {
+	if otherwise == nil {
+		w.insert(s.Body.Rbrace, "default: "+again+"weave.Wait(); goto "+label+" ")
+	} else if again != "" {
+		w.insert(otherwise.Colon+1, " "+strings.TrimSuffix(again, " "))
+	}
+	if otherwise == nil || again != "" {
 		before += label + ": "
-		w.insert(s.Body.Rbrace, "default: weave.Wait(); goto "+label+" ")
 	}
 	w.insert(s.Select, before)
 }

@@ -200,6 +200,49 @@ func TestPairs(t *testing.T) {
 	}
 }
 
+// TestSelectIsReplayed: which of two channels that are ready a select takes is the same whenever the seed is. The
+// interleavings of two plants could not be run again, since two who had waited for the lead found it and what they waited
+// for at once, and the runtime chose.
+func TestSelectIsReplayed(t *testing.T) {
+	run := func(seed uint64) (taken []int) {
+		a, b := make(chan int, 1), make(chan int, 1)
+		Run(Config{Seed: seed}, func() {
+			for len(taken) < 20 {
+				a <- 0
+				b <- 1
+				w := Choose(2)
+			again:
+				select {
+				case i := <-If(w.Is(0), a):
+					taken = append(taken, i)
+					<-b
+				case i := <-If(w.Is(1), b):
+					taken = append(taken, i)
+					<-a
+				default:
+					if w.Next() {
+						goto again
+					}
+					t.Fatal("none is ready")
+				}
+			}
+		})
+		return taken
+	}
+	first := run(1)
+	if !slices.Contains(first, 0) || !slices.Contains(first, 1) {
+		t.Errorf("one way only: %v", first)
+	}
+	for range 5 {
+		if again := run(1); !slices.Equal(again, first) {
+			t.Errorf("%v, before %v", again, first)
+		}
+	}
+	if slices.Equal(run(2), first) {
+		t.Error("the seed decides nothing")
+	}
+}
+
 func TestRewrite(t *testing.T) {
 	const from = `package p
 
@@ -223,6 +266,12 @@ func f(ch, other chan int) {
 	case other <- int(rand.Uint32()):
 	default:
 	}
+	select {
+	case ch <- 1:
+	case <-other:
+	default:
+		return
+	}
 	ch <- <-other
 	close(ch)
 }
@@ -239,15 +288,21 @@ func f(ch, other chan int) { weave.Yield();
 	var m sync.Mutex
 	m.Lock()
 	weave.Go(func() { f(ch, nil) })
-	weave.Yield(); weave1C1 := time.After(time.Second); weave1: select {
-	case <-ch: weave.Did();
+	weave.Yield(); weave1W := weave.Choose(2); weave1C1 := time.After(time.Second); weave1: select {
+	case <-weave.If(weave1W.Is(0), ch): weave.Did();
 		return
-	case v := <-weave1C1: weave.Did();
+	case v := <-weave.If(weave1W.Is(1), weave1C1): weave.Did();
 		_ = v
-	default: weave.Wait(); goto weave1 }
+	default: if weave1W.Next() { goto weave1 }; weave.Wait(); goto weave1 }
 	weave.Yield(); select {
 	case other <- int(rand.Random32()): weave.Did();
 	default:
+	}
+	weave.Yield(); weave3W := weave.Choose(2); weave3: select {
+	case weave.If(weave3W.Is(0), ch) <- 1: weave.Did();
+	case <-weave.If(weave3W.Is(1), other): weave.Did();
+	default: if weave3W.Next() { goto weave3 };
+		return
 	}
 	weave.Send(ch, weave.Recv(other))
 	weave.Close(ch)
