@@ -21,6 +21,12 @@ type plant struct {
 	edits []weave.Edit
 }
 
+// harmless says of changes that look like faults why no schedule may find them.
+var harmless = map[string]string{
+	"the timer syncs a store that may be closed":         "Close has settled everything before it lets go of the log, so there is nothing left to sync",
+	"who is handed the lead is counted as waiting still": "who leads seals and syncs his own group too, and with it the count is gone",
+}
+
 var plants = []plant{
 	{"the state being published is not pinned", "commit | commit | view", []weave.Edit{{File: "readers.go",
 		Old: "	if g.publishing {\n		p = append(p, g.publishPin)\n	}\n", New: ""}}},
@@ -66,6 +72,32 @@ var plants = []plant{
 		Old: "	if waiting > 0 && db.poisoned() == nil {\n", New: "	if waiting > 1 && db.poisoned() == nil {\n"}}},
 	{"a mapping is held without looking whether it is gone", "growth | checkpoint | view", []weave.Edit{{File: "page/file.go",
 		Old: "		if m := f.cur.Load(); m.tryRetain() {\n			return m\n		}\n", New: "		m := f.cur.Load()\n		m.Retain()\n		return m\n"}}},
+	{"the file is cut while it grows", "shrink | growth | view", []weave.Edit{{File: "freelist/snapshot.go",
+		Old: "(bool, error) {\n	l.size.Lock()\n	defer l.size.Unlock()\n	end, ok := l.lowerEnd(", New: "(bool, error) {\n	end, ok := l.lowerEnd("}}},
+	{"a copy is made of a state that is not pinned", "shrink | backup | commit", []weave.Edit{{File: "backup.go",
+		Old: "	return db.View(func(tx *Tx) error {\n		return outer(place(db.opts.fs, path, db.opts.FileMode, tx.writeFile))\n	})\n",
+		New: "	tx, err := db.Begin(false)\n	if err != nil {\n		return err\n	}\n	db.unpin(tx.shard)\n	tx.db.wanted.Store(true)\n" +
+			"	return outer(place(db.opts.fs, path, db.opts.FileMode, tx.writeFile))\n"}}},
+	{"a reader does not look whether the store closes", "close | commit | view | checkpoint", []weave.Edit{{File: "readers.go",
+		Old: "		if db.closing.Load() {\n			db.unpin(shard)\n			return nil, nil, ErrDatabaseNotOpen\n		}\n", New: ""}}},
+	{"the timer syncs a store that may be closed", "close | relaxed | sync", []weave.Edit{{File: "commit.go",
+		Old: "			if db.enter() == nil {\n				db.settle() // a failure poisons: the next write reports it\n				db.leave()\n			}\n",
+		New: "			db.settle()\n"}}},
+	{"a log is begun beside a checkpoint", "first commit | checkpoint | sync", []weave.Edit{{File: "recover.go",
+		Old: "	db.checkpointing.Lock()\n	defer db.checkpointing.Unlock()\n	m := db.newest()\n	opt := db.logOptions()\n",
+		New: "	m := db.newest()\n	opt := db.logOptions()\n"},
+		{File: "recover.go", Old: "	if err := db.writeSlots(m, own); err != nil {\n		return outer(errors.Join(err, log.Close()))\n	}\n	db.log = log\n",
+			New: "	db.log = log\n	if err := db.writeSlots(m, own); err != nil {\n		return outer(errors.Join(err, log.Close()))\n	}\n"}}},
+	{"nobody who waits for the open group is handed the lead", "commit | commit | commit | sync", []weave.Edit{{File: "group.go",
+		Old: "	if g.open != nil {\n		waiting += g.open.waiters\n	}\n", New: ""}}},
+	{"who is handed the lead is counted as waiting still", "commit | commit | commit | sync", []weave.Edit{{File: "group.go",
+		Old: "			n.waiters--\n", New: ""}}},
+	{"relaxed commits made during a sync count as synced", "relaxed | sync | view", []weave.Edit{{File: "group.go",
+		Old: "	g.relaxedSynced = relaxed\n", New: "	g.relaxedSynced = g.relaxed\n"}}},
+	{"pages of the running transaction are missing in the free set", "rollback | checkpoint | commit", []weave.Edit{{File: "freelist/snapshot.go",
+		Old: "	set := l.newSet()\n	l.own.copyTo(&set)\n", New: "	set := l.newSet()\n"}}},
+	{"poison does not tell the open group", "failed log sync | commit | view", []weave.Edit{{File: "group.go",
+		Old: "	if g.open != nil {\n		lost = append(lost[:len(lost):len(lost)], g.open)\n	}\n", New: ""}}},
 }
 
 // TestInterleavingsPlants says after how many schedules each planted fault is found, or that it is not. Without the flag it
@@ -91,6 +123,13 @@ func TestInterleavingsPlants(t *testing.T) {
 			var out bytes.Buffer
 			name := regexp.QuoteMeta(strings.ReplaceAll(p.in, " ", "_"))
 			err := runWoven(t, buildWoven(t, r), &out, "-test.run=^TestInterleavings$/^"+name+"$", "-test.v")
+			if why := harmless[p.name]; why != "" {
+				if err != nil {
+					t.Fatalf("is not harmless: %v: %s", err, out.String())
+				}
+				t.Logf("breaks nothing: %s", why)
+				return
+			}
 			if _, ok := err.(*exec.ExitError); !ok {
 				t.Fatalf("not found: %v", err)
 			}

@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"github.com/foliodb/folio/internal/vfs"
+	"github.com/foliodb/folio/internal/weave"
 )
 
 // thread is one task of a scenario.
@@ -94,6 +95,26 @@ func (w *weft) backup() {
 	w.bear(errors.Join(err, db.Check(), db.Close()))
 }
 
+// rollback makes changes, and takes them back.
+func (w *weft) rollback(n int) {
+	for range n {
+		err := w.db.Update(func(tx *Tx) error {
+			for i := range 8 {
+				if err := tx.Root().Put(fmt.Appendf(nil, "taken-back%d", i), make([]byte, 3000)); err != nil {
+					return err
+				}
+				weave.Yield()
+			}
+			return errTakenBack
+		})
+		if err != errTakenBack {
+			w.bear(err)
+		}
+	}
+}
+
+var errTakenBack = errors.New("taken back")
+
 // Threads that several scenarios have.
 func committer(n int) thread { return thread{"commit", func(w *weft) { w.commit(n) }} }
 func viewer(n int) thread    { return thread{"view", func(w *weft) { w.view(n) }} }
@@ -128,6 +149,24 @@ func baseOf(n int) func(w *weft) { return func(w *weft) { w.commit(n) } }
 func looseWide(g *crashGen, k uint64) {
 	for range 6 {
 		g.put(nil, fmt.Sprintf("wide%02d", g.IntN(40)), 3000+g.IntN(1000))
+	}
+}
+
+// looseGrowth adds more than the file grows by at a time, in each transaction.
+func looseGrowth(g *crashGen, k uint64) {
+	for i := range 12 {
+		g.put(nil, fmt.Sprintf("g%02d-%02d", k%100, i), 4000)
+	}
+}
+
+// looseHolesFilled is looseHoles with transactions behind it that need more than the holes.
+func looseHolesFilled(g *crashGen, k uint64) {
+	if k <= 3 {
+		looseHoles(g, k)
+		return
+	}
+	for i := range 20 {
+		g.put(nil, fmt.Sprintf("f%02d-%02d", k%100, i), 3000)
 	}
 }
 
@@ -205,9 +244,9 @@ var scenarios = []scenario{
 	{name: "growth | view | view", profile: crashWide, opts: Options{reservation: 64 << 10}, remap: true,
 		base: baseOf(1), before: baseOf(1), threads: []thread{
 			committer(3), viewer(2), viewer(2)}},
-	{name: "growth | checkpoint | view", profile: crashWide, opts: Options{reservation: 64 << 10}, remap: true, moves: true,
-		base: baseOf(1), before: baseOf(1), threads: []thread{
-			committer(3), viewer(2), checkpointer(1)}},
+	{name: "growth | checkpoint | view", profile: looseGrowth, opts: Options{reservation: 64 << 10}, remap: true, moves: true,
+		base: baseOf(1), before: func(w *weft) { w.commit(1); w.view(1) }, threads: []thread{
+			committer(3), viewer(1), checkpointer(1)}},
 	{name: "flush | commit | view", profile: looseWide, moves: true, opts: Options{MemoryLimit: minLimit}, base: baseOf(12), before: baseOf(1), threads: []thread{
 		committer(3), committer(3), viewer(1)}},
 	{name: "spill | view | commit", profile: looseSpill, opts: Options{MemoryLimit: minLimit, LogLimit: 4 << 20}, base: baseOf(1), before: baseOf(1),
@@ -219,6 +258,27 @@ var scenarios = []scenario{
 		committer(2), committer(1), relaxer(1), viewer(1)}},
 	{name: "shrink | commit | view", profile: looseHoles, moves: true, base: baseOf(2), before: baseOf(1), threads: []thread{
 		checkpointer(1), committer(2), viewer(2)}},
+	{name: "shrink | growth | view", profile: looseHolesFilled, moves: true, base: baseOf(2), before: baseOf(1), threads: []thread{
+		checkpointer(1), committer(2), viewer(1)}},
+	{name: "shrink | backup | commit", profile: looseHoles, moves: true, base: baseOf(2), before: baseOf(1), threads: []thread{
+		checkpointer(1), {"backup", (*weft).backup}, committer(2)}},
+	{name: "close | shrink | view", profile: looseHoles, moves: true, base: baseOf(2), before: baseOf(1), bears: []error{ErrDatabaseNotOpen},
+		threads: []thread{
+			{"close", (*weft).close}, checkpointer(1), committer(1), viewer(1)}},
+	{name: "close | relaxed | sync", profile: crashSmall, weak: true, base: baseOf(12), before: baseOf(1), bears: []error{ErrDatabaseNotOpen},
+		threads: []thread{
+			relaxer(2), {"sync", func(w *weft) { w.sync() }}, {"close", (*weft).close}}},
+	{name: "first commit | checkpoint | sync", profile: crashSmall, weak: true, base: baseOf(12), threads: []thread{
+		committer(1), checkpointer(1), {"sync", func(w *weft) { w.sync() }}, relaxer(1)}},
+	{name: "commit | commit | commit | sync", profile: crashSmall, base: baseOf(12), before: baseOf(1), threads: []thread{
+		committer(1), committer(2), committer(1), {"sync", func(w *weft) { w.sync() }}}},
+	{name: "rollback | checkpoint | commit", profile: crashWide, base: baseOf(12), before: baseOf(1), moves: true, threads: []thread{
+		{"rollback", func(w *weft) { w.rollback(2) }}, checkpointer(2), committer(2)}},
+	{name: "check | commit | checkpoint", profile: crashSmall, base: baseOf(12), before: baseOf(1), threads: []thread{
+		{"check", func(w *weft) { w.bear(w.db.Check()); w.db.Stats() }}, committer(3), checkpointer(1)}},
+	{name: "failed log sync | relaxed | sync", profile: crashSmall, weak: true, base: baseOf(12), before: baseOf(1),
+		fault: &vfs.Rule{Kinds: []vfs.Kind{vfs.KindSync}, Name: "-wal", Nth: 1}, bears: []error{ErrPoisoned, syscall.EIO}, threads: []thread{
+			relaxer(2), {"sync", func(w *weft) { w.sync() }}, committer(1)}},
 	{name: "close | commit | view | checkpoint", profile: crashSmall, base: baseOf(12), before: baseOf(2), bears: []error{ErrDatabaseNotOpen},
 		threads: []thread{
 			committer(2), viewer(2), checkpointer(1), {"close", (*weft).close}}},
