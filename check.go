@@ -104,7 +104,11 @@ func (db *DB) newAudit(view *page.View, w btree.Writer, end page.ID) *audit {
 // audit audits what the transaction sees, and then does what else is asked.
 func (tx *Tx) audit(then func(*audit)) (err error) {
 	var a *audit
-	switch o := tx.db.overlay; {
+	var o *overlay
+	if tx.snapshot != nil {
+		o = tx.snapshot.overlay
+	}
+	switch {
 	case tx.writing != nil:
 		a = tx.db.newAudit(&tx.db.pager.view, &tx.db.pager, tx.db.free.End())
 	case o != nil:
@@ -151,7 +155,7 @@ func (db *DB) Check() error {
 	switch {
 	case db.opts.ReadOnly:
 		return db.checkPersisted()
-	case db.poisoned() != nil:
+	case db.poisoned() != nil || db.withoutSet:
 		return db.View((*Tx).Check)
 	}
 	tx, account, err := db.accountedView()
@@ -252,30 +256,38 @@ func eachFree(view *page.View, m *page.Meta, fn func(freelist.Extent)) error {
 // checkPersisted is Check for a store opened for reading: of the checkpoint that the data file holds, and then, if
 // a log was replayed in memory, of the state behind it.
 func (db *DB) checkPersisted() error {
-	m := db.newest()
-	end := m.Pages
-	free := newPageSet(end)
-	own := db.newestSlot().own
-	for id := own.Start; id < own.Start+own.N; id++ {
+	return db.View(func(tx *Tx) error {
+		slot := db.newestSlot()
+		if s := tx.snapshot.share; s != nil {
+			if s.base == nil { // what is free is known to the writer alone
+				return tx.Check()
+			}
+			slot = *s.base
+		}
+		return tx.checkSlot(slot)
+	})
+}
+
+// checkSlot checks what a meta slot says, and the transaction's state if that is another one.
+func (tx *Tx) checkSlot(slot slot) error {
+	db, m := tx.db, slot.meta
+	free := newPageSet(m.Pages)
+	for id := slot.own.Start; id < slot.own.Start+slot.own.N; id++ {
 		free.add(id)
 	}
-	held := db.data.Map()
-	defer held.Release()
-	view := held.View(end)
-	return db.View(func(tx *Tx) error {
-		damaged := outer(db.named(eachFree(&view, &m, func(e freelist.Extent) {
-			for id := e.Start; id < e.Start+e.N; id++ {
-				free.add(id)
-			}
-		})))
-		base := db.newAudit(&view, nil, end)
-		base.bucket(m.Root)
-		if damaged == nil {
-			base.account(end, func(id page.ID) bool { return !free.has(id) })
+	view := tx.snapshot.m.View(m.Pages)
+	damaged := outer(db.named(eachFree(&view, &m, func(e freelist.Extent) {
+		for id := e.Start; id < e.Start+e.N; id++ {
+			free.add(id)
 		}
-		if db.overlay == nil {
-			return errors.Join(damaged, base.err())
-		}
-		return errors.Join(damaged, base.err(), tx.Check())
-	})
+	})))
+	base := db.newAudit(&view, nil, m.Pages)
+	base.bucket(m.Root)
+	if damaged == nil {
+		base.account(m.Pages, func(id page.ID) bool { return !free.has(id) })
+	}
+	if tx.snapshot.overlay == nil {
+		return errors.Join(damaged, base.err())
+	}
+	return errors.Join(damaged, base.err(), tx.Check())
 }

@@ -80,7 +80,7 @@ func (db *DB) checkpointNow() error {
 
 // worthCutting reports whether enough is free at the end of the file.
 func (db *DB) worthCutting() bool {
-	return int64(db.free.Tail())*int64(db.pageSize) >= db.opts.minCut
+	return int64(db.free.Tail())*int64(db.pageSize) >= db.opts.minCut && !db.accompanied()
 }
 
 // reclaim frees what no pin needs any more, unless a writer is at work, which does that itself.
@@ -142,8 +142,13 @@ func (c *checkpoint) begin() error {
 // groups.mu.)
 func (db *DB) lastSealed() state { return db.head }
 
-// cutThreshold is how many free pages at the end are worth cutting off.
-func (db *DB) cutThreshold() int { return max(1, int(db.opts.minCut)/db.pageSize) }
+// cutThreshold is how many free pages at the end are worth cutting off; 0: none may be.
+func (db *DB) cutThreshold() int {
+	if db.accompanied() {
+		return 0
+	}
+	return max(1, int(db.opts.minCut)/db.pageSize)
+}
 
 // run is everything behind begin. A bulk commit comes in here: all before it is durable, and it has
 // no frames.
@@ -254,7 +259,7 @@ func (c *checkpoint) complete(m page.Meta) error {
 	set := c.set
 	c.set = nil
 	db.stats.checkpoints.Add(1)
-	if _, err := db.free.Cut(set, db.data.Truncate); err != nil {
+	if _, err := db.free.Cut(set, db.cut); err != nil {
 		db.noteBackground(err) // the file is longer than it had to be
 	}
 	return nil

@@ -211,6 +211,7 @@ func (db *DB) relax() error {
 	if err != nil {
 		return err
 	}
+	db.show()
 	if db.timerSet.CompareAndSwap(false, true) {
 		time.AfterFunc(db.opts.SyncInterval, func() {
 			db.timerSet.Store(false)
@@ -244,6 +245,7 @@ func (db *DB) afterCommit() {
 	g.mu.Lock()
 	pending := g.pendingBytes
 	g.mu.Unlock()
+	db.reap()
 	switch {
 	case db.wanted.Load():
 		db.wanted.Store(false)
@@ -326,5 +328,7 @@ func (tx *Tx) commitByCheckpoint() (merged bool, err error) {
 	if err != nil {
 		return true, db.poison(err)
 	}
-	return true, outer(db.publish())
+	err = db.publish()
+	db.show()
+	return true, outer(err)
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/foliodb/folio/freelist"
+	"github.com/foliodb/folio/internal/lockfile"
 	"github.com/foliodb/folio/internal/vfs"
 	"github.com/foliodb/folio/page"
 	"github.com/foliodb/folio/wal"
@@ -35,9 +36,11 @@ type DB struct {
 	key      fileKey  // in the registry of open files
 	file     vfs.File // the data file
 	data     *page.File
-	overlay  *overlay // read-only store with a replayed log
+	attached bool            // lockAttached is held
+	table    *lockfile.Table // nil: there is none; see share.go
 
 	privateFrom page.ID // Options.Private: pages from here on are in memory
+	withoutSet  bool    // Options.Private beside a writer: what is free is not known
 
 	recovering bool // in Open: limits of the user's do not hold
 	doubtful   bool // whether the mapping shows what is written has to be looked at: see checkMedium
@@ -88,6 +91,7 @@ type DB struct {
 
 	batch batcher
 	stats counters
+	share sharing
 }
 
 // Open opens the store at path, or creates it. opts may be nil. A store that was not closed
@@ -136,7 +140,7 @@ func (db *DB) open(path string) error {
 		if err := db.register(); err != nil {
 			return err
 		}
-		if err := db.lock(); err != nil {
+		if err := db.exclude(); err != nil {
 			return err
 		}
 		if ok, err := db.stillNamed(path); err != nil {
@@ -145,7 +149,7 @@ func (db *DB) open(path string) error {
 			break
 		}
 		db.unregister()
-		if err := errors.Join(db.unlock(), db.file.Close()); err != nil {
+		if err := errors.Join(db.detach(), db.unlock(), db.file.Close()); err != nil {
 			return err
 		}
 		db.file = nil
@@ -154,6 +158,16 @@ func (db *DB) open(path string) error {
 		return err
 	}
 	return db.start()
+}
+
+// exclude keeps out whom the store cannot bear beside it.
+func (db *DB) exclude() error {
+	if db.opts.reads() {
+		if joined, err := db.join(); joined || err != nil {
+			return err
+		}
+	}
+	return db.lock()
 }
 
 // stillNamed reports whether the path leads to the file that has been locked: while Open waited for the lock it may
@@ -198,9 +212,17 @@ func logName(path string) string { return path + "-wal" }
 // start reads the metas, recovers if the store was not closed cleanly, and shows
 // the newest state.
 func (db *DB) start() error {
+	if db.table != nil {
+		return db.openShared()
+	}
 	clean, err := db.readSlots()
 	if err != nil {
 		return err
+	}
+	if !db.memory && !db.opts.reads() {
+		if err := db.attachWriter(); err != nil {
+			return err
+		}
 	}
 	if !clean {
 		if clean, err = db.repairSlots(); err != nil {
@@ -208,6 +230,46 @@ func (db *DB) start() error {
 		}
 	}
 	m := db.newest()
+	if err := db.prepare(m); err != nil {
+		return err
+	}
+	st := metaState(&m)
+	if db.hasCompany() && clean {
+		st.tx = max(st.tx, page.TxID(db.table.Floor()))
+	}
+	db.begin(st)
+	db.published.Store(newSnapshot(db.head, db.data.Map()))
+	if !clean {
+		if err := db.catchUp(m); err != nil {
+			return err
+		}
+	}
+	db.showFirst()
+	return nil
+}
+
+// catchUp adds what the log has to what the data file has.
+func (db *DB) catchUp(m page.Meta) error {
+	switch {
+	case db.opts.ReadOnly:
+		s, err := db.readState(m, false)
+		if err != nil {
+			return err
+		}
+		db.groups.old = append(db.groups.old, db.published.Load())
+		db.published.Store(s)
+		db.acked.Store(uint64(s.tx))
+		return nil
+	case db.opts.Private:
+		return db.replayVolatile()
+	}
+	db.recovering = true
+	defer func() { db.recovering = false }()
+	return db.recover()
+}
+
+// prepare maps the data file.
+func (db *DB) prepare(m page.Meta) (err error) {
 	db.pageSize, db.storeID = m.PageSize, m.StoreID
 	if db.opts.Private {
 		if err := db.makePrivate(); err != nil {
@@ -222,24 +284,20 @@ func (db *DB) start() error {
 	}
 	db.buffers = bufferPool{size: m.PageSize, max: int(db.opts.MemoryLimit) / m.PageSize}
 	db.pager.db = db
-	db.free = freelist.New(m.Pages, m.PageSize)
+	return nil
+}
+
+// begin makes s the newest state.
+func (db *DB) begin(s state) {
+	db.free = freelist.New(max(s.end, page.FirstID), db.pageSize)
 	db.free.OnFree, db.free.Grow = db.dropped, db.growFile
-	db.head = state{tx: m.Tx, root: m.Root, end: m.Pages, pos: logPosition(&m)}
-	db.groups.acked = db.head
-	db.acked.Store(uint64(m.Tx))
-	db.published.Store(newSnapshot(db.head, db.data.Map()))
-	if clean {
-		return nil
-	}
-	if db.opts.ReadOnly {
-		return db.replayPrivately()
-	}
-	if db.opts.Private {
-		return db.replayVolatile()
-	}
-	db.recovering = true
-	defer func() { db.recovering = false }()
-	return db.recover()
+	db.head = s
+	db.groups.acked = s
+	db.acked.Store(uint64(s.tx))
+}
+
+func metaState(m *page.Meta) state {
+	return state{tx: m.Tx, root: m.Root, end: m.Pages, pos: logPosition(m)}
 }
 
 // newestSlot is the slot that counts.
@@ -273,7 +331,7 @@ func (db *DB) loadFree() error {
 		return nil
 	}
 	m := db.newest()
-	if m.FreeLen > 0 {
+	if m.FreeLen > 0 && !db.withoutSet {
 		v := db.published.Load().view
 		set, err := v.Run(m.Free, int(m.FreeLen))
 		if err != nil {
@@ -285,6 +343,11 @@ func (db *DB) loadFree() error {
 	}
 	if db.opts.Private {
 		db.free.AppendOnly(db.privateFrom)
+	}
+	if db.hasCompany() {
+		if err := db.putAside(); err != nil {
+			return err
+		}
 	}
 	db.loaded = true
 	return nil
@@ -370,7 +433,7 @@ func (db *DB) finish() error {
 			return err
 		}
 	}
-	if err := db.data.Truncate(db.newest().Pages); err != nil {
+	if err := db.cut(db.newest().Pages); err != nil {
 		return err
 	}
 	if err := db.markClean(); err != nil {
@@ -418,6 +481,9 @@ func (db *DB) release() error {
 		}
 		db.groups.old = nil
 		s.m.Release()
+	}
+	if db.file != nil {
+		errs = append(errs, db.detach())
 	}
 	if db.data != nil {
 		errs = append(errs, db.data.Close())

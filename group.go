@@ -186,9 +186,16 @@ func (db *DB) lead() {
 	}
 	g.relaxedSynced = relaxed
 	for _, n := range covered {
+		db.acknowledge(n.end)
+	}
+	if db.shows() {
+		g.mu.Unlock()
+		db.show()
+		g.mu.Lock()
+	}
+	for _, n := range covered {
 		n.durable = true
 		n.wake()
-		db.acknowledge(n.end)
 	}
 	clear(covered)
 	g.sealed = slices.DeleteFunc(g.sealed, func(n *group) bool { return n.durable })

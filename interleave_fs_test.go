@@ -1,6 +1,7 @@
 package folio
 
 import (
+	"errors"
 	"io/fs"
 
 	"github.com/foliodb/folio/internal/vfs"
@@ -39,6 +40,9 @@ type loomFile struct {
 	vfs.File
 	l *loomFS
 }
+
+// Share is not to be had: other processes are not among the tasks.
+func (f *loomFile) Share(int64) (vfs.Shared, error) { return nil, errors.ErrUnsupported }
 
 func (f *loomFile) WriteAt(p []byte, off int64) (int, error) {
 	weave.Yield()

@@ -227,6 +227,9 @@ func (f *memFile) Stat() (vfs.Info, error) {
 // Private is not needed of files in memory.
 func (f *memFile) Private(int64) (vfs.File, int64, error) { return nil, 0, errors.ErrUnsupported }
 
+// Share is not needed either: a store in memory has one process.
+func (f *memFile) Share(int64) (vfs.Shared, error) { return nil, errors.ErrUnsupported }
+
 // Medium is memory of this process.
 func (f *memFile) Medium() (vfs.Medium, error) { return vfs.Medium{}, nil }
 

@@ -44,15 +44,20 @@ const (
 // Options are the settings of Open. The zero value of each field is a good
 // default; a value that cannot be used is an error of Open that names the field.
 type Options struct {
-	// ReadOnly opens the store for reading. Several processes may do so at a time, while
-	// none writes. Nothing on the disk is changed, not even to repair: commits that are
-	// only in the log are replayed in memory.
+	// ReadOnly opens the store for reading, beside any number of other processes that read and one that writes: each
+	// transaction sees every commit that was acknowledged in any process before it began, and keeps what it sees
+	// for as long as it lasts. It costs the writer the pages that it keeps, and nothing else. The store is not
+	// changed, not even to repair: commits that are only in the log are replayed in memory. Where processes
+	// cannot share memory (systems other than Linux, a folder that cannot be written to), several processes
+	// may read while none writes. See also LockTimeout.
 	ReadOnly bool
 
 	// Private opens the store for this process alone: everything works as on any store, and nothing reaches the
 	// files or other processes. Commits are kept in memory that is not on the Go heap, about as much as pages were
 	// changed, and are gone after Close; commits that are only in the log are replayed there too. No permission to
-	// write is needed. While it is open no process can open the store for writing. A store
+	// write is needed. Beside a process that writes it begins with the
+	// newest commit and sees none of the later ones; where processes cannot share memory (see ReadOnly), none can
+	// write while it is open. A store
 	// that is not there is not created.
 	Private bool
 

@@ -39,6 +39,9 @@ func (db *DB) publish() error {
 		old := db.published.Load()
 		g.old = append(g.old, old)
 		db.published.Store(newSnapshot(target, db.data.Map()))
+		if db.shows() {
+			db.table.Publish(tableSnapshot(target))
+		}
 	}
 	g.publishing = false
 	return outer(err)

@@ -28,6 +28,9 @@ type snapshot struct {
 	view page.View
 	m    *page.Map
 	pins []pinShard
+
+	overlay *overlay // pages of a log that was replayed in memory; nil: there are none
+	share   *shared  // in a process that reads beside others; nil elsewhere
 }
 
 // pinShard counts readers. Each has a cache line of its own: one shared counter cost 15 ns
@@ -66,6 +69,9 @@ func (s *snapshot) pinned() int64 {
 // It takes no lock unless a commit that was acknowledged is not yet published; then
 // whoever comes first publishes it.
 func (db *DB) pin() (*snapshot, *pinShard, error) {
+	if db.table != nil && db.opts.ReadOnly {
+		return db.pinShared()
+	}
 	for {
 		s := db.published.Load()
 		if db.acked.Load() > uint64(s.tx) {
@@ -75,7 +81,7 @@ func (db *DB) pin() (*snapshot, *pinShard, error) {
 			}
 			continue
 		}
-		shard := &s.pins[int(rand.Uint32())&(len(s.pins)-1)]
+		shard := s.shard()
 		shard.n.Add(1)
 		if db.published.Load() != s {
 			shard.n.Add(-1)
@@ -88,6 +94,9 @@ func (db *DB) pin() (*snapshot, *pinShard, error) {
 		return s, shard, nil
 	}
 }
+
+// shard returns where a reader counts itself.
+func (s *snapshot) shard() *pinShard { return &s.pins[int(rand.Uint32())&(len(s.pins)-1)] }
 
 // unpin ends a reader. Space that only it retained is found by the next commit.
 func (db *DB) unpin(shard *pinShard) {
@@ -124,6 +133,7 @@ func (db *DB) pinsLocked() []page.TxID {
 	for _, s := range g.old {
 		p = append(p, s.tx)
 	}
+	p = db.tablePins(p)
 	slices.Sort(p)
 	g.pins = p
 	return slices.Compact(p)

@@ -281,8 +281,12 @@ func (db *DB) recover() error {
 	if err == nil {
 		err = db.equalise()
 	}
+	var jump uint64
 	if err == nil {
-		db.log, err = wal.Open(f, db.storeID, &res.log, 0, db.logOptions())
+		jump, err = db.overtake(&res)
+	}
+	if err == nil {
+		db.log, err = wal.Open(f, db.storeID, &res.log, jump, db.logOptions())
 	}
 	if err != nil {
 		if res.tx != nil {
@@ -299,6 +303,30 @@ func (db *DB) recover() error {
 		return db.loadFree() // a checkpoint must know what is free
 	}
 	return db.commitReplay(res)
+}
+
+// overtake raises the TxID of the recovered state above all that processes have been shown, or told of: so no state of this
+// timeline has the number of one in the timeline that ended. Even where both hold the same commits their pages
+// differ, and a pin has to tell whose it keeps. It returns the next TxID if it jumps, else 0.
+func (db *DB) overtake(r *replayed) (jump uint64, err error) {
+	last := r.last
+	if n := r.log.NextTx; n > 0 {
+		last = max(last, page.TxID(n)-1) // of an earlier recovery, which was cut short
+	}
+	if db.hasCompany() {
+		last = max(last, page.TxID(db.table.Floor())+1)
+	}
+	if last == r.last {
+		return 0, nil
+	}
+	if r.tx == nil { // a checkpoint has to say so all the same
+		if r.tx, err = db.beginWrite(); err != nil {
+			return 0, err
+		}
+		r.tx.replaying = true
+	}
+	r.last = last
+	return uint64(last) + 1, nil
 }
 
 // restoreSize cuts off what the data file grew by for a replay that failed. A damaged file need not end with a whole page,
@@ -379,35 +407,58 @@ func (db *DB) commitReplay(r replayed) error {
 	return err
 }
 
-// replayPrivately shows the log's commits to the readers of a read-only store: the pages
-// that they changed stay on the heap.
-func (db *DB) replayPrivately() error {
-	f, err := db.openLog(db.newest(), os.O_RDONLY)
+// readState returns a state to be read: the one that the data file has, or the one behind it that the log makes of it.
+// The pages that the log's commits changed are on the heap then: nothing is written.
+func (db *DB) readState(m page.Meta, clean bool) (*snapshot, error) {
+	st, o := metaState(&m), (*overlay)(nil)
+	if !clean {
+		var err error
+		if st, o, err = db.replayAside(m); err != nil {
+			return nil, err
+		}
+	}
+	s := newSnapshot(st, db.data.Map())
+	if o != nil {
+		o.view = s.m.View(m.Pages)
+		s.overlay = o
+	}
+	return s, nil
+}
+
+// replayAside replays the log in a store of its own on the same file, which ends with that: a process that reads beside others may
+// have to do so again and again, while transactions read what it showed before.
+func (db *DB) replayAside(m page.Meta) (state, *overlay, error) {
+	st := metaState(&m)
+	f, err := db.openLog(m, os.O_RDONLY)
 	if err != nil {
-		return err
+		return st, nil, err
 	}
 	defer f.Close()
-	db.pager.private = true
-	r, err := db.replay(f)
-	if err != nil || r.tx == nil {
-		if r.tx != nil {
-			r.tx.abort()
-		}
-		return err
+	aside := newDB(db.path, db.opts)
+	aside.file, aside.slots, aside.recovering = db.file, [2]slot{newSlot(m), newSlot(m)}, true
+	if err := aside.prepare(m); err != nil {
+		return st, nil, err
 	}
-	if err := r.tx.root.flush(true); err != nil {
-		r.tx.abort()
-		return err
+	defer aside.data.Close()
+	aside.begin(st)
+	aside.published.Store(newSnapshot(st, aside.data.Map()))
+	defer aside.published.Load().m.Release()
+	aside.pager.private = true
+	defer aside.pager.reset()
+	r, err := aside.replay(f)
+	if err == nil && r.tx != nil {
+		err = r.tx.root.flush(true)
 	}
-	db.overlay = newOverlay(db.frames, db.published.Load().view, db.pageSize)
-	s := newSnapshot(state{tx: r.last, root: r.tx.root.header(), end: db.free.End()}, db.data.Map())
-	db.groups.old = append(db.groups.old, db.published.Load())
-	db.published.Store(s)
-	db.acked.Store(uint64(r.last))
+	if r.tx == nil {
+		return st, nil, err
+	}
 	r.tx.end()
-	db.writer.Unlock()
-	db.leave()
-	return nil
+	aside.writer.Unlock()
+	aside.leave()
+	if err != nil {
+		return st, nil, err
+	}
+	return state{tx: r.last, root: r.tx.root.header(), end: aside.free.End()}, newOverlay(aside.frames, aside.pageSize), nil
 }
 
 // overlay is how readers of a read-only store see pages that a replayed log has changed.
@@ -420,8 +471,8 @@ type overlay struct {
 }
 
 // newOverlay takes over the frames of the transaction that replayed the log.
-func newOverlay(frames frameTable, view page.View, pageSize int) *overlay {
-	o := &overlay{frames: frames, view: view, parts: make(map[page.ID][]byte)}
+func newOverlay(frames frameTable, pageSize int) *overlay {
+	o := &overlay{frames: frames, parts: make(map[page.ID][]byte)}
 	for _, f := range frames.slots {
 		if f == nil {
 			continue
@@ -479,6 +530,7 @@ func (db *DB) requireLog() error {
 	}
 	own := db.newestSlot().own
 	m.Checkpoint++
+	m.Tx = db.head.tx // it is higher where another process had been shown more: see overtake
 	m.Clean = false
 	setLogPosition(&m, log.End())
 	if err := db.writeSlots(m, own); err != nil {

@@ -50,24 +50,26 @@ func (db *DB) unregister() {
 }
 
 // Bytes of the data file that are locked; far beyond any content, since a lock needs none. A
-// writer holds both exclusively. Who only reads holds the second one shared.
+// writer holds the first two exclusively. Who only reads, and has no part in the table of share.go, holds the second
+// one shared; who has holds the third one shared, and, while it reads the meta slots and the log, the first.
 const (
 	lockWriter int64 = 1<<62 + iota
 	lockReaders
+	lockAttached
 )
 
 // lock takes the store's locks, waiting up to LockTimeout for others to leave.
 func (db *DB) lock() error {
 	deadline := time.Now().Add(db.opts.LockTimeout)
 	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
-		reader, err := db.tryLock()
+		busy, err := db.tryLock()
 		if !errors.Is(err, vfs.ErrLocked) {
 			db.locked = err == nil
 			return err
 		}
 		left := time.Until(deadline)
 		if db.opts.LockTimeout >= 0 && left <= 0 {
-			return &LockedError{Path: db.path, Holder: db.holder(reader), Reader: reader}
+			return &LockedError{Path: db.path, Holder: db.holder(busy), Reader: busy != lockWriter}
 		}
 		if db.opts.LockTimeout >= 0 {
 			wait = min(wait, left)
@@ -76,16 +78,13 @@ func (db *DB) lock() error {
 	}
 }
 
-// holder returns the process that is in the way, as far as the system tells.
-func (db *DB) holder(reader bool) int {
+// holder returns the process that has a byte locked, as far as the system tells.
+func (db *DB) holder(off int64) int {
 	info, err := db.file.Stat()
 	if err != nil {
 		return 0
 	}
-	if reader {
-		return vfs.LockHolder(info, lockReaders)
-	}
-	return vfs.LockHolder(info, lockWriter)
+	return vfs.LockHolder(info, off)
 }
 
 // unlock releases the locks.
@@ -100,17 +99,16 @@ func (db *DB) unlock() error {
 	return errors.Join(db.file.Unlock(lockReaders), db.file.Unlock(lockWriter))
 }
 
-// tryLock takes the locks or none. reader says that it is a reading process that is in the way.
-func (db *DB) tryLock() (reader bool, err error) {
+// tryLock takes the locks or none. busy is the byte that another process holds.
+func (db *DB) tryLock() (busy int64, err error) {
 	if db.opts.reads() {
-		return false, db.file.Lock(lockReaders, false)
+		return lockWriter, db.file.Lock(lockReaders, false)
 	}
 	if err := db.file.Lock(lockWriter, true); err != nil {
-		return false, err
+		return lockWriter, err
 	}
 	if err := db.file.Lock(lockReaders, true); err != nil {
-		db.file.Unlock(lockWriter)
-		return true, err
+		return lockReaders, errors.Join(err, db.file.Unlock(lockWriter))
 	}
-	return false, nil
+	return 0, nil
 }

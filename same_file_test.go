@@ -89,13 +89,20 @@ func TestLockedErrorNamesHolder(t *testing.T) {
 	db := mustOpen(t, nil)
 	mustPut(t, db, "a", "b")
 	path := db.Path()
-	for _, mode := range []string{"write", "read"} {
-		if out, want := openElsewhere(t, path, mode+" who"), fmt.Sprintf("%d false", os.Getpid()); out != want {
-			t.Errorf("holder of a store open for writing, to %s: %s, want %s", mode, out, want)
-		}
+	if out := openElsewhere(t, path, "read"); out != "opened" {
+		t.Errorf("reader beside a writer: %s", out)
+	}
+	if out, want := openElsewhere(t, path, "write who"), fmt.Sprintf("%d false", os.Getpid()); out != want {
+		t.Errorf("holder of a store open for writing: %s, want %s", out, want)
 	}
 	must(t, db.Close())
 	db = mustOpenAt(t, path, &Options{ReadOnly: true})
+	if out := openElsewhere(t, path, "write"); out != "opened" {
+		t.Errorf("writer beside a reader: %s", out)
+	}
+	must(t, db.Close())
+	// A reader that has no part in the table.
+	db = mustOpenAt(t, path, &Options{ReadOnly: true, fs: refusingFS{vfs.OS, lockName(path)}})
 	if out, want := openElsewhere(t, path, "write who"), fmt.Sprintf("%d true", os.Getpid()); out != want {
 		t.Errorf("holder of a store open for reading: %s, want %s", out, want)
 	}
@@ -103,6 +110,19 @@ func TestLockedErrorNamesHolder(t *testing.T) {
 		t.Errorf("second reader: %s", out)
 	}
 	must(t, db.Close())
+}
+
+// refusingFS does not let one file be opened.
+type refusingFS struct {
+	vfs.FS
+	name string
+}
+
+func (r refusingFS) Open(name string, flag int, perm os.FileMode) (vfs.File, error) {
+	if name == r.name {
+		return nil, &os.PathError{Op: "open", Path: name, Err: os.ErrPermission}
+	}
+	return r.FS.Open(name, flag, perm)
 }
 
 // openElsewhere opens a store in another process, to read or to write, and returns how that went: opened, locked, or, if
@@ -129,7 +149,11 @@ func TestOpenElsewhere(t *testing.T) {
 	var how string
 	var who string
 	fmt.Sscan(mode, &how, &who)
-	db, err := Open(path, &Options{ReadOnly: how == "read", LockTimeout: time.Millisecond})
+	wait := time.Millisecond
+	if how == "read" {
+		wait = time.Second // the writer has to show it first what it has
+	}
+	db, err := Open(path, &Options{ReadOnly: how == "read", LockTimeout: wait})
 	var locked *LockedError
 	result := "opened"
 	switch {

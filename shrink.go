@@ -78,6 +78,9 @@ func (db *DB) beginIfIdle() (*Tx, error) {
 // move along, and whether it is worth while. Looking for the pages at the end costs a walk over
 // all branches, so at least a quarter as many pages have to have died since the last time.
 func (db *DB) shrinkable() (limit page.ID, ok bool) {
+	if db.accompanied() {
+		return 0, false // it could not be cut
+	}
 	s := db.free.Stats()
 	if s.Aside > 0 || s.Retained > s.Free/2 {
 		return 0, false // a checkpoint is under way, or a reader keeps what would be moved

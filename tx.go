@@ -91,7 +91,7 @@ func (db *DB) Begin(writable bool) (*Tx, error) {
 // readWriter is what a read transaction reads through besides its view: nothing, or the overlay of a store
 // whose log was replayed in memory.
 func (tx *Tx) readWriter() btree.Writer {
-	if o := tx.db.overlay; o != nil {
+	if o := tx.snapshot.overlay; o != nil {
 		return o
 	}
 	return nil
@@ -129,6 +129,7 @@ func (db *DB) prepareWrite() (*Tx, error) {
 	if err := db.boundSpace(); err != nil {
 		return nil, err
 	}
+	db.bringBack()
 	db.sweep()
 	db.reclaimLocked()
 

@@ -23,9 +23,19 @@ var killsFlag = flag.Int("folio.kills", 12, "processes that TestKill kills")
 // writerEnv, when set, makes the test binary a writer on the store it names.
 const writerEnv = "FOLIO_FUZZ_WRITER"
 
+// roleEnv, when set, makes the test binary one of TestProcesses' processes: a role, the store, and the notes.
+const roleEnv = "FOLIO_FUZZ_ROLE"
+
+// playRole is what that process does. There is none on systems where processes cannot share a store.
+var playRole func(spec string) error
+
 func TestMain(m *testing.M) {
 	if path := os.Getenv(writerEnv); path != "" {
 		fmt.Fprintln(os.Stderr, writeUntilKilled(path))
+		os.Exit(1)
+	}
+	if role := os.Getenv(roleEnv); role != "" && playRole != nil {
+		fmt.Fprintln(os.Stderr, playRole(role))
 		os.Exit(1)
 	}
 	if spec := os.Getenv(cutEnv); spec != "" {

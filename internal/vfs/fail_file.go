@@ -121,6 +121,14 @@ func (f *failingFile) Private(align int64) (private File, base int64, err error)
 	return private, base, err
 }
 
+func (f *failingFile) Share(length int64) (shared Shared, err error) {
+	err = f.f.do(KindMap, f.Name(), func() error {
+		shared, err = f.under.Share(length)
+		return err
+	})
+	return shared, err
+}
+
 // Close closes the file in any case: nobody could do so later.
 func (f *failingFile) Close() error {
 	r := f.f.fate(KindClose, f.Name())

@@ -4,6 +4,7 @@ package vfs
 
 import (
 	"errors"
+	"io"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -39,7 +40,8 @@ func copyTail(dst, src File, from, to int64) error {
 		return nil
 	}
 	p := make([]byte, to-from)
-	if n, err := src.ReadAt(p, from); n < len(p) {
+	// Who writes the file may cut it meanwhile: nobody needs what is gone.
+	if _, err := src.ReadAt(p, from); err != nil && err != io.EOF {
 		return err
 	}
 	_, err := dst.WriteAt(p, 0)
@@ -114,6 +116,8 @@ func (f *privateFile) Lock(off int64, exclusive bool) error { return f.lower.Loc
 func (f *privateFile) Unlock(off int64) error { return f.lower.Unlock(off) }
 
 func (f *privateFile) Private(int64) (File, int64, error) { return nil, 0, f.below("private") }
+
+func (f *privateFile) Share(int64) (Shared, error) { return nil, f.below("share") }
 
 func (f *privateFile) Close() error { return errors.Join(f.upper.Close(), f.lower.Close()) }
 

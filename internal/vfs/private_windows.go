@@ -38,4 +38,8 @@ func (f *privateFile) Lock(off int64, exclusive bool) error { return f.from.Lock
 
 func (f *privateFile) Unlock(off int64) error { return f.from.Unlock(off) }
 
+func (f *privateFile) Share(int64) (Shared, error) {
+	return nil, pathError("share", f.Name(), errors.ErrUnsupported)
+}
+
 func (f *privateFile) Close() error { return errors.Join(f.File.Close(), f.from.Close()) }

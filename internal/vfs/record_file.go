@@ -2,6 +2,7 @@ package vfs
 
 import (
 	"bytes"
+	"errors"
 	"slices"
 	"sync"
 )
@@ -228,3 +229,8 @@ func (m *recordedMapping) Bytes() []byte               { return m.under.Bytes() 
 func (m *recordedMapping) Extend(length int64) bool    { return m.under.Extend(length) }
 func (m *recordedMapping) Populate(off, n int64) error { return m.under.Populate(off, n) }
 func (m *recordedMapping) WillNeed(off, n int64)       { m.under.WillNeed(off, n) }
+
+// Share is not to be had: what is stored in shared memory would be in no log. Files that the recorder ignores have it.
+func (f *recordedFile) Share(int64) (Shared, error) {
+	return nil, pathError("share", f.Name(), errors.ErrUnsupported)
+}

@@ -145,8 +145,24 @@ type File interface {
 	// closes it.
 	Private(align int64) (private File, base int64, err error)
 
+	// Share maps the first length bytes of the file, which must be there, for reading and writing: what one process
+	// stores every other one sees at once. It is memory that processes share, and no way to write a file: nothing is
+	// recorded, failed or synced. The file must have its space (see Allocate), else a store may be a memory fault. The
+	// error is errors.ErrUnsupported under errors.Is where the system or the file system has no such mapping; with
+	// length 0 that is all that is asked, as far as the system goes.
+	Share(length int64) (Shared, error)
+
 	// Close releases descriptor and locks, and waits for calls under way.
 	// Mappings stay.
+	Close() error
+}
+
+// Shared is memory that processes share.
+type Shared interface {
+	// Bytes returns all of it, beginning at a page of memory. The slice lives until Close.
+	Bytes() []byte
+
+	// Close unmaps. Touching the bytes afterwards is a memory fault.
 	Close() error
 }
 

@@ -1,0 +1,10 @@
+//go:build !linux
+
+package vfs
+
+import "errors"
+
+// Share is for systems whose locks belong to the open file and tell bytes apart.
+func (f *osFile) Share(int64) (Shared, error) {
+	return nil, pathError("share", f.Name(), errors.ErrUnsupported)
+}

@@ -1,0 +1,646 @@
+package folio
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/foliodb/folio/internal/lockfile"
+	"github.com/foliodb/folio/internal/vfs"
+	"github.com/foliodb/folio/page"
+)
+
+// One process writes, and others read beside it. They know of each other by a table in memory that they share (package
+// lockfile): the writer shows there what it has published, and readers pin there what they read. See
+// ARCHITECTURE.md, "Several processes".
+//
+// Where memory cannot be shared, or its file not be written by who only wants to read, the locks of the data file let
+// either one writer in, or readers.
+
+// sharing is a store's part in the table.
+type sharing struct {
+	// Of the writer.
+	polling atomic.Bool  // a timer looks for processes that attach
+	reaping atomic.Bool  // somebody looks for slots of dead processes
+	reaped  atomic.Int64 // when that was done last, Unix milliseconds
+	aside   bool         // allocation is append-only: processes may read what another writer has shown. Guarded by writer
+	shown   page.TxID    // the first snapshot that this writer showed to others. Guarded by groups.mu
+	pins    []uint64     // scratch. Guarded by groups.mu
+
+	// Of a process that reads.
+	mu       sync.Mutex // held to pin in the table, and to let go of that
+	tidying  bool       // a timer lets go of what nobody reads. Guarded by mu
+	detached bool       // Close has begun to leave the table. Guarded by mu
+}
+
+// shared is what a snapshot has in a process that reads beside others.
+type shared struct {
+	word   lockfile.Word // that the table had
+	covers uint64        // TxID that the table had as acknowledged, at most
+	pin    lockfile.Pin
+	pinned atomic.Bool // the pin stands in the table, and counts
+	keeps  page.TxID   // what is pinned: of a checkpoint, if that is what is read
+	base   *slot       // the checkpoint that is read, with or without a log on top; nil: a published snapshot
+}
+
+// lockName is the name of the table's file beside a data file.
+func lockName(path string) string { return path + "-lock" }
+
+// errBusy says that a snapshot cannot be had yet: a writer is at work, and has not shown it.
+var errBusy = errors.New("folio: another process is about to show a newer state")
+
+// Intervals of what is done beside transactions.
+const (
+	pollAttach = 5 * time.Millisecond  // looks whether a process has attached, while commits are unpublished
+	pollIdle   = 20                    // looks without a commit in between: then they are published anyway
+	letGo      = 10 * time.Millisecond // a snapshot that no transaction of this process reads stays pinned
+	reapEvery  = 100                   // milliseconds between looks for slots of processes that are gone
+)
+
+// join attaches a store that is only read to the table. It reports whether it could; if not, the locks of the
+// data file have to do.
+func (db *DB) join() (bool, error) {
+	if _, err := db.file.Share(0); err != nil {
+		return false, nil
+	}
+	deadline := db.deadline()
+	// Held as long as the process is attached. A writer has it exclusively for a moment when it cuts the file.
+	if err := db.awaitLock(lockAttached, deadline); err != nil {
+		return false, err
+	}
+	db.attached = true
+	err := db.attach(deadline)
+	if err == nil {
+		if err = db.table.Join(); err == nil {
+			return true, nil
+		}
+	}
+	return false, errors.Join(refusal(err), db.detach())
+}
+
+// refusal drops errors that only mean that this process cannot take part in the table.
+func refusal(err error) error {
+	for _, e := range []error{errors.ErrUnsupported, fs.ErrPermission, syscall.EROFS} {
+		if errors.Is(err, e) {
+			return nil
+		}
+	}
+	return err
+}
+
+// awaitLock takes a shared lock that others hold for moments only.
+func (db *DB) awaitLock(off int64, deadline time.Time) error {
+	for wait := 50 * time.Microsecond; ; wait = min(2*wait, 5*time.Millisecond) {
+		err := db.file.Lock(off, false)
+		if !errors.Is(err, vfs.ErrLocked) {
+			return err
+		}
+		if time.Now().After(deadline) {
+			return &LockedError{Path: db.path, Holder: db.holder(off)}
+		}
+		time.Sleep(wait)
+	}
+}
+
+// deadline is when a wait for other processes ends that begins now.
+func (db *DB) deadline() time.Time {
+	if db.opts.LockTimeout < 0 {
+		return time.Now().Add(1 << 61) // seventy years
+	}
+	return time.Now().Add(db.opts.LockTimeout)
+}
+
+func (db *DB) attach(deadline time.Time) error {
+	info, err := db.file.Stat()
+	if err != nil {
+		return err
+	}
+	db.table, err = lockfile.Attach(db.opts.fs, lockName(db.file.Name()), info.Mode.Perm(), info, deadline)
+	if errors.Is(err, vfs.ErrLocked) {
+		return &LockedError{Path: db.path}
+	}
+	return err
+}
+
+// detach leaves the table.
+func (db *DB) detach() error {
+	var err error
+	if t := db.table; t != nil {
+		db.share.mu.Lock()
+		db.share.detached = true
+		if !db.opts.reads() {
+			t.SetWriter(0)
+		}
+		err = t.Close()
+		db.share.mu.Unlock()
+	}
+	if db.attached {
+		db.attached = false
+		err = errors.Join(err, db.file.Unlock(lockAttached))
+	}
+	return err
+}
+
+// attachWriter makes a store that is going to be written part of the table. It has the locks of the data file.
+func (db *DB) attachWriter() error {
+	if _, err := db.file.Share(0); err != nil {
+		return nil
+	}
+	err := db.attach(db.deadline())
+	if errors.Is(err, errors.ErrUnsupported) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if !db.table.Fresh {
+		db.table.Succeed(os.Getpid())
+		_, err := db.table.Reap()
+		return err
+	}
+	db.table.SetWriter(os.Getpid())
+	// Who is attached, and not by this table, came by another name of the data file, and has another one.
+	if err := db.file.Lock(lockAttached, true); err != nil {
+		if errors.Is(err, vfs.ErrLocked) {
+			return &LockedError{Path: db.path, Holder: db.holder(lockAttached), Reader: true}
+		}
+		return err
+	}
+	return db.file.Unlock(lockAttached)
+}
+
+// shows reports whether this process writes the store and shows others what it has published.
+func (db *DB) shows() bool { return db.table != nil && !db.opts.reads() }
+
+// hasCompany reports whether processes may be attached that read what another writer has shown.
+func (db *DB) hasCompany() bool { return db.shows() && !db.table.Fresh }
+
+// putAside keeps all pages that the file has now from being allocated, as long as a process may read what another writer
+// has shown: the free set tells neither when pages were born nor when they died, and a replay allocates others than those that
+// the writer allocated who died. The writer lock is held, and nothing has been allocated.
+func (db *DB) putAside() error {
+	info, err := db.file.Stat()
+	if err != nil {
+		return err
+	}
+	pages := page.ID((info.Size + int64(db.pageSize) - 1) / int64(db.pageSize))
+	if err := db.data.Grow(pages); err != nil {
+		return err
+	}
+	db.free.AppendOnly(max(pages, page.FirstID))
+	db.share.aside = true
+	return nil
+}
+
+// bringBack ends putAside once no process reads a snapshot of another writer any more. The writer lock is held.
+func (db *DB) bringBack() {
+	if !db.share.aside {
+		return
+	}
+	g := &db.groups
+	g.mu.Lock()
+	shown := db.share.shown
+	old := shown == 0
+	if !old {
+		for _, p := range db.table.Pins(nil) {
+			old = old || page.TxID(p) < shown
+		}
+	}
+	g.mu.Unlock()
+	if old {
+		return
+	}
+	db.share.aside = false
+	db.free.AppendOnly(0)
+}
+
+// showFirst shows the state that Open found, or made.
+func (db *DB) showFirst() {
+	if !db.shows() {
+		return
+	}
+	g := &db.groups
+	g.mu.Lock()
+	s := db.published.Load().state
+	db.share.shown = s.tx
+	db.table.Publish(tableSnapshot(s))
+	g.mu.Unlock()
+	db.table.Acknowledge(uint64(s.tx))
+}
+
+func tableSnapshot(s state) lockfile.Snapshot {
+	r := s.root
+	return lockfile.Snapshot{
+		Tx:   uint64(s.tx),
+		Root: [3]uint64{r.Sequence, r.Items, uint64(r.Root) | uint64(r.Level)<<32},
+		End:  uint64(s.end),
+	}
+}
+
+func stateOf(s lockfile.Snapshot) state {
+	return state{
+		tx:   page.TxID(s.Tx),
+		root: page.BucketHeader{Sequence: s.Root[0], Items: s.Root[1], Root: page.ID(s.Root[2]), Level: uint8(s.Root[2] >> 32)},
+		end:  page.ID(s.End),
+	}
+}
+
+// show comes before anybody is told of a commit: while processes are attached that read, what they are shown next
+// must have it, even when this process dies the next moment. Otherwise it costs two stores. A data file that cannot be written
+// does not undo the commit; the others wait then until it can.
+func (db *DB) show() {
+	if !db.shows() {
+		return
+	}
+	t := db.table
+	tx := db.acked.Load()
+	if !t.Attached() {
+		t.Acknowledge(tx)
+		if !t.Attached() {
+			db.pollLater()
+			return
+		}
+		db.showNow()
+		return
+	}
+	db.showNow()
+	t.Acknowledge(tx)
+}
+
+func (db *DB) showNow() {
+	if err := db.publish(); err != nil && !errors.Is(err, ErrDatabaseNotOpen) {
+		db.noteBackground(err)
+		db.pollLater()
+	}
+}
+
+// pollLater has a timer look for processes that attach, as long as commits are unpublished: nobody else would wake a
+// store in which nothing happens.
+func (db *DB) pollLater() {
+	if db.acked.Load() > uint64(db.published.Load().tx) && db.share.polling.CompareAndSwap(false, true) {
+		tx := db.acked.Load()
+		time.AfterFunc(pollAttach, func() { db.poll(tx, 1) })
+	}
+}
+
+func (db *DB) poll(tx uint64, n int) {
+	if db.enter() != nil {
+		return
+	}
+	defer db.leave()
+	if now := db.acked.Load(); now != tx {
+		tx, n = now, 1
+	}
+	if db.table.Attached() || n >= pollIdle {
+		db.share.polling.Store(false) // before: what is acknowledged from here on starts another one
+		db.showNow()
+		return
+	}
+	time.AfterFunc(pollAttach, func() { db.poll(tx, n+1) })
+}
+
+// reap frees the slots of processes that are gone, now and then.
+func (db *DB) reap() {
+	if !db.accompanied() {
+		return
+	}
+	now := time.Now().UnixMilli()
+	if now-db.share.reaped.Load() < reapEvery || !db.share.reaping.CompareAndSwap(false, true) {
+		return
+	}
+	defer db.share.reaping.Store(false)
+	db.share.reaped.Store(now)
+	if _, err := db.table.Reap(); err != nil {
+		db.noteBackground(err)
+	}
+}
+
+// tablePins appends what other processes pin. groups.mu is held, under which the table is published to.
+func (db *DB) tablePins(p []page.TxID) []page.TxID {
+	if !db.shows() {
+		return p
+	}
+	db.share.pins = db.table.Pins(db.share.pins[:0])
+	for _, tx := range db.share.pins {
+		p = append(p, page.TxID(tx))
+	}
+	return p
+}
+
+// cut cuts the data file, unless a process is attached: it may be about to look how long the file is.
+func (db *DB) cut(end page.ID) error {
+	if db.table == nil {
+		return db.data.Truncate(end)
+	}
+	if err := db.file.Lock(lockAttached, true); err != nil {
+		if errors.Is(err, vfs.ErrLocked) {
+			return nil
+		}
+		return err
+	}
+	return errors.Join(db.data.Truncate(end), db.file.Unlock(lockAttached))
+}
+
+// accompanied reports whether a process is attached that reads: the file is not made shorter then.
+func (db *DB) accompanied() bool { return db.shows() && db.table.Attached() }
+
+// openShared opens a store that is only read, beside others: on the newest snapshot that a writer has shown, or, while
+// nobody writes, on the checkpoint and the log.
+func (db *DB) openShared() error {
+	s, err := db.awaitShared(db.acquire)
+	if err != nil {
+		return err
+	}
+	db.published.Store(s)
+	db.head = s.state
+	db.groups.acked = s.state
+	db.acked.Store(uint64(s.tx))
+	db.tidyLater()
+	return nil
+}
+
+// awaitShared calls fn until it is not busy, at most for LockTimeout.
+func (db *DB) awaitShared(fn func() (*snapshot, error)) (*snapshot, error) {
+	deadline := db.deadline()
+	for wait := 50 * time.Microsecond; ; wait = min(2*wait, 5*time.Millisecond) {
+		s, err := fn()
+		if !errors.Is(err, errBusy) {
+			return s, err
+		}
+		if time.Now().After(deadline) {
+			return nil, &LockedError{Path: db.path, Holder: db.tableHolder()}
+		}
+		time.Sleep(wait)
+	}
+}
+
+func (db *DB) tableHolder() int {
+	if pid := db.table.Writer(); pid != 0 {
+		return pid
+	}
+	return db.holder(lockWriter)
+}
+
+// acquire returns the newest snapshot that may be shown, pinned in the table. sharing.mu is held, or nobody else has the store yet.
+func (db *DB) acquire() (*snapshot, error) {
+	w := db.table.Published()
+	if w != 0 && db.table.Acked() <= w.Tx() {
+		return db.acquirePublished(w)
+	}
+	// What is newest is in the data file and the log alone. While nobody writes they can be read; a shared lock on the
+	// writer's byte sees to that.
+	err := db.file.Lock(lockWriter, false)
+	if errors.Is(err, vfs.ErrLocked) {
+		return nil, errBusy
+	}
+	if err != nil {
+		return nil, err
+	}
+	s, err := db.acquireBase(w)
+	return s, errors.Join(err, db.file.Unlock(lockWriter))
+}
+
+// pinTable pins a snapshot in the table, if the table still shows the word.
+func (db *DB) pinTable(tx page.TxID, w lockfile.Word) (lockfile.Pin, error) {
+	pin, err := db.table.Pin(uint64(tx))
+	if err != nil {
+		return pin, err
+	}
+	if db.table.Published() != w {
+		db.table.Unpin(pin)
+		return pin, errBusy
+	}
+	return pin, nil
+}
+
+func (db *DB) acquirePublished(w lockfile.Word) (*snapshot, error) {
+	t, ok := db.table.Snapshot(w)
+	if !ok {
+		return nil, errBusy
+	}
+	pin, err := db.pinTable(page.TxID(t.Tx), w)
+	if err != nil {
+		return nil, err
+	}
+	s, err := db.snapshotOf(stateOf(t))
+	if err != nil {
+		db.table.Unpin(pin)
+		return nil, err
+	}
+	s.share = &shared{word: w, covers: w.Tx(), pin: pin, keeps: s.tx}
+	s.share.pinned.Store(true)
+	return s, nil
+}
+
+// snapshotOf maps what a published state needs.
+func (db *DB) snapshotOf(st state) (*snapshot, error) {
+	if db.data == nil {
+		// The slots tell the page size. The writer may be at one of them.
+		if _, err := db.readSlots(); err != nil {
+			return nil, err
+		}
+		if err := db.prepare(db.newest()); err != nil {
+			return nil, err
+		}
+		db.withoutSet = true
+		db.begin(st)
+	} else if err := db.data.Cover(st.end); err != nil {
+		return nil, err
+	}
+	return newSnapshot(st, db.data.Map()), nil
+}
+
+// acquireBase returns the state of the data file and the log, while nobody writes.
+func (db *DB) acquireBase(w lockfile.Word) (*snapshot, error) {
+	if db.table.Published() != w {
+		return nil, errBusy
+	}
+	acked := db.table.Acked()
+	base, clean, err := db.readCheckpoint()
+	if err != nil {
+		return nil, err
+	}
+	m := base.meta
+	pin, err := db.pinTable(m.Tx, w)
+	if err != nil {
+		return nil, err
+	}
+	s, err := db.baseSnapshot(m, clean)
+	if err != nil {
+		db.table.Unpin(pin)
+		return nil, err
+	}
+	s.share = &shared{word: w, covers: max(uint64(s.tx), acked), pin: pin, keeps: m.Tx, base: &base}
+	s.share.pinned.Store(true)
+	return s, nil
+}
+
+// readCheckpoint reads the slot that counts, and whether the log has to be added to it.
+func (db *DB) readCheckpoint() (base slot, clean bool, err error) {
+	probe := newDB(db.path, db.opts)
+	probe.file = db.file
+	if clean, err = probe.readSlots(); err == nil && !clean {
+		clean, err = probe.repairSlots()
+	}
+	if err != nil {
+		return base, false, err
+	}
+	db.groups.mu.Lock()
+	defer db.groups.mu.Unlock()
+	db.slots = probe.slots
+	return db.newestSlot(), clean, nil
+}
+
+func (db *DB) baseSnapshot(m page.Meta, clean bool) (*snapshot, error) {
+	if db.data == nil {
+		if err := db.prepare(m); err != nil {
+			return nil, err
+		}
+		db.begin(metaState(&m))
+		if clean || !db.opts.Private {
+			return db.readState(m, clean)
+		}
+		db.published.Store(newSnapshot(metaState(&m), db.data.Map()))
+		if err := db.replayVolatile(); err != nil {
+			return nil, err
+		}
+		if err := db.publish(); err != nil {
+			return nil, err
+		}
+		return db.published.Load(), nil
+	}
+	if err := db.data.Cover(m.Pages); err != nil {
+		return nil, err
+	}
+	return db.readState(m, clean)
+}
+
+// pinShared is pin in a process that reads beside others. It takes no lock and stores nothing in shared memory unless the
+// snapshot is new to this process, or nobody here has read it for a while.
+func (db *DB) pinShared() (*snapshot, *pinShard, error) {
+	for {
+		s := db.published.Load()
+		if db.isCurrent(s) {
+			shard := s.shard()
+			shard.n.Add(1)
+			// Who takes the pin away first says so, and then counts: one of the two sees the other.
+			if s.share.pinned.Load() {
+				if db.closing.Load() {
+					db.unpin(shard)
+					return nil, nil, ErrDatabaseNotOpen
+				}
+				return s, shard, nil
+			}
+			shard.n.Add(-1)
+		}
+		if db.closing.Load() {
+			return nil, nil, ErrDatabaseNotOpen
+		}
+		if err := db.renew(); err != nil {
+			return nil, nil, outer(err)
+		}
+	}
+}
+
+// isCurrent reports whether the snapshot is the newest that may be shown, and pinned.
+func (db *DB) isCurrent(s *snapshot) bool { return db.isNewest(s) && s.share.pinned.Load() }
+
+func (db *DB) isNewest(s *snapshot) bool {
+	return s.share.word == db.table.Published() && s.share.covers >= db.table.Acked()
+}
+
+// renew sees to it that the newest snapshot is pinned and shown to this process.
+func (db *DB) renew() error {
+	db.share.mu.Lock()
+	defer db.share.mu.Unlock()
+	if db.share.detached {
+		return ErrDatabaseNotOpen
+	}
+	s, err := db.awaitShared(db.renewOnce)
+	if err != nil {
+		return err
+	}
+	if old := db.published.Load(); old != s {
+		g := &db.groups
+		g.mu.Lock()
+		g.old = append(g.old, old)
+		db.published.Store(s)
+		g.acked = s.state
+		g.mu.Unlock()
+		db.acked.Store(uint64(s.tx))
+	}
+	db.tidyLater()
+	return nil
+}
+
+func (db *DB) renewOnce() (*snapshot, error) {
+	s := db.published.Load()
+	if !db.isNewest(s) {
+		return db.acquire()
+	}
+	if s.share.pinned.Load() {
+		return s, nil
+	}
+	pin, err := db.pinTable(s.share.keeps, s.share.word)
+	if err != nil {
+		return nil, err
+	}
+	s.share.pin = pin
+	s.share.pinned.Store(true)
+	return s, nil
+}
+
+// tidyLater has a timer let go of snapshots that nobody here reads, so that a process that reads nothing costs the writer
+// nothing. sharing.mu is held, or nobody else has the store yet.
+func (db *DB) tidyLater() {
+	if db.opts.Private || db.share.tidying {
+		return
+	}
+	db.share.tidying = true
+	time.AfterFunc(letGo, db.tidy)
+}
+
+func (db *DB) tidy() {
+	db.share.mu.Lock()
+	defer db.share.mu.Unlock()
+	db.share.tidying = false
+	if db.share.detached {
+		return
+	}
+	g := &db.groups
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	newest := db.published.Load()
+	kept := g.old[:0]
+	left := false
+	for _, s := range g.old {
+		if db.letGo(s) {
+			s.m.Release()
+			continue
+		}
+		kept, left = append(kept, s), true
+	}
+	clear(g.old[len(kept):])
+	g.old = kept
+	if !db.letGo(newest) || left {
+		db.tidyLater()
+	}
+}
+
+// letGo takes the pin of a snapshot away if no transaction reads it, and reports whether it has none.
+func (db *DB) letGo(s *snapshot) bool {
+	if !s.share.pinned.Load() {
+		return s.pinned() == 0
+	}
+	s.share.pinned.Store(false)
+	if s.pinned() > 0 {
+		s.share.pinned.Store(true)
+		return false
+	}
+	db.table.Unpin(s.share.pin)
+	return true
+}

@@ -1,0 +1,425 @@
+package folio
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/foliodb/folio/internal/vfs"
+)
+
+// Stores that several processes have open. Most tests have all of them in this one: locks belong to open files, so
+// nothing but the registry of open stores tells the difference.
+
+// openAgain opens a store that this process has open already, as another process would.
+func openAgain(t *testing.T, path string, o Options) *DB {
+	t.Helper()
+	db, err := tryAgain(path, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	return db
+}
+
+func tryAgain(path string, o Options) (*DB, error) {
+	registry.mu.Lock()
+	was := registry.open
+	registry.open = nil
+	registry.mu.Unlock()
+	defer func() {
+		registry.mu.Lock()
+		defer registry.mu.Unlock()
+		registry.open = was
+	}()
+	return Open(path, &o)
+}
+
+// killed lets go of a store as the system does when its process is killed.
+func killed(t *testing.T, db *DB) {
+	t.Helper()
+	db.closing.Store(true)
+	db.background.Wait()
+	if db.table != nil {
+		must(t, db.table.Kill())
+		db.table = nil
+	}
+	db.attached = false
+	must(t, db.release())
+	db.closed.Store(true)
+}
+
+func get(t *testing.T, db *DB, key string) string {
+	t.Helper()
+	var v string
+	if err := db.View(func(tx *Tx) error { v = string(tx.Root().Get([]byte(key))); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+func has(t *testing.T, db *DB, key, want string) {
+	t.Helper()
+	if got := get(t, db, key); got != want {
+		t.Errorf("%s: %q, want %q", key, got, want)
+	}
+}
+
+func TestReaderBesideWriter(t *testing.T) {
+	w := mustOpen(t, nil)
+	mustPut(t, w, "k", "0")
+	r := openAgain(t, w.Path(), Options{ReadOnly: true})
+	has(t, r, "k", "0")
+	old, err := r.Begin(false)
+	must(t, err)
+	for i := 1; i <= 300; i++ {
+		v := fmt.Sprint(i)
+		mustPut(t, w, "k", v)
+		has(t, r, "k", v) // at its next View
+		if i%100 == 0 {
+			must(t, w.Checkpoint())
+		}
+	}
+	if got := string(old.Root().Get([]byte("k"))); got != "0" {
+		t.Errorf("the old snapshot has %q", got)
+	}
+	must(t, errors.Join(old.Check(), r.Check(), w.Check()))
+	must(t, old.Rollback())
+	if s := r.Stats(); s.LastTx != w.Stats().LastTx || s.OpenReaders != 0 {
+		t.Errorf("stats of the reader: %+v", s)
+	}
+	if err := r.Update(func(*Tx) error { return nil }); !errors.Is(err, ErrDatabaseReadOnly) {
+		t.Errorf("update: %v", err)
+	}
+	must(t, r.Close())
+	must(t, w.Close())
+	if _, err := os.Stat(lockName(w.Path())); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("lock file: %v", err)
+	}
+}
+
+// A snapshot that is read in another process keeps its pages, and only as long as it is read.
+func TestReaderRetains(t *testing.T) {
+	w := mustOpen(t, nil)
+	fill := func(seed uint64) {
+		must(t, w.Update(func(tx *Tx) error {
+			r := rand.New(rand.NewPCG(seed, 1))
+			for i := range 2000 {
+				if err := tx.Root().Put(fmt.Appendf(nil, "%06d", i), fmt.Appendf(nil, "%064x", r.Uint64())); err != nil {
+					return err
+				}
+			}
+			return nil
+		}))
+	}
+	fill(1)
+	r := openAgain(t, w.Path(), Options{ReadOnly: true})
+	tx, err := r.Begin(false)
+	must(t, err)
+	want := string(tx.Root().Get([]byte("000777")))
+	for seed := range uint64(20) {
+		fill(seed + 2)
+		if seed%5 == 0 {
+			must(t, w.Checkpoint())
+		}
+	}
+	if got := string(tx.Root().Get([]byte("000777"))); got != want {
+		t.Errorf("the snapshot has changed: %s, was %s", got, want)
+	}
+	must(t, errors.Join(tx.Check(), w.Check()))
+	before := w.Stats().RetainedPages
+	must(t, tx.Rollback())
+	for seed := range uint64(2000) { // until the reader has let go
+		if seed > 0 {
+			time.Sleep(time.Millisecond)
+		}
+		must(t, w.Checkpoint())
+		fill(seed + 100)
+		if w.Stats().RetainedPages < before {
+			return
+		}
+	}
+	t.Errorf("%d pages retained, %d before the reader ended", w.Stats().RetainedPages, before)
+}
+
+// A commit that nobody has looked at is in the log and on the writer's heap alone. Who attaches then must be shown it,
+// although nothing else happens in the writer (D2).
+func TestAttachToIdleWriter(t *testing.T) {
+	w := mustOpen(t, nil)
+	for i := range 50 {
+		mustPut(t, w, "k", fmt.Sprint(i))
+		r := openAgain(t, w.Path(), Options{ReadOnly: true})
+		has(t, r, "k", fmt.Sprint(i))
+		must(t, r.Close())
+	}
+}
+
+// While nobody writes, a reader goes on with what it has; the next writer comes, and it sees that one's commits.
+func TestReaderSurvivesWriters(t *testing.T) {
+	w := mustOpen(t, nil)
+	path := w.Path()
+	mustPut(t, w, "k", "first")
+	r := openAgain(t, path, Options{ReadOnly: true})
+	has(t, r, "k", "first")
+	pinned, err := r.Begin(false)
+	must(t, err)
+	for i := range 40 {
+		before := fmt.Sprint("before ", i)
+		mustPut(t, w, "k", before)
+		if i%3 == 0 {
+			killed(t, w)
+		} else {
+			must(t, w.Close())
+		}
+		if _, err := os.Stat(lockName(path)); err != nil {
+			t.Fatalf("lock file of a reader that stays: %v", err)
+		}
+		has(t, r, "k", before)
+		must(t, r.Check())
+		second := openAgain(t, path, Options{ReadOnly: true}) // comes while nobody writes
+		has(t, second, "k", before)
+		w = openAgain(t, path, Options{})
+		has(t, w, "k", before)
+		after := fmt.Sprint("after ", i)
+		mustPut(t, w, "k", after)
+		has(t, r, "k", after)
+		has(t, second, "k", after)
+		must(t, errors.Join(second.Close(), w.Check()))
+		if got := string(pinned.Root().Get([]byte("k"))); got != "first" {
+			t.Fatalf("round %d: the first snapshot has %q", i, got)
+		}
+		must(t, pinned.Check())
+	}
+	must(t, pinned.Rollback())
+	must(t, errors.Join(w.Check(), w.Close(), r.Close()))
+	Reopens(t, path)
+}
+
+// A reading process may be the first after a crash: it replays the log in memory, and changes nothing.
+func TestReaderFirstAfterCrash(t *testing.T) {
+	w := mustOpen(t, nil)
+	mustPut(t, w, "a", "checkpointed")
+	must(t, w.Checkpoint())
+	mustPut(t, w, "b", "logged")
+	path := crashCopy(t, w.Path())
+	must(t, w.Close())
+	before := digest(t, path)
+	r := mustOpenAt(t, path, &Options{ReadOnly: true})
+	has(t, r, "b", "logged")
+	held, err := r.Begin(false)
+	must(t, err)
+	must(t, r.Check())
+	if digest(t, path) != before {
+		t.Error("files have changed")
+	}
+	for i := range 5 {
+		w = openAgain(t, path, Options{})
+		has(t, w, "b", "logged")
+		for k := range 200 {
+			mustPut(t, w, fmt.Sprint(k), fmt.Sprint(i, k))
+		}
+		must(t, w.Checkpoint())
+		has(t, r, "199", fmt.Sprint(i, 199))
+		if i%2 == 0 {
+			killed(t, w)
+		} else {
+			must(t, w.Close())
+		}
+		has(t, r, "199", fmt.Sprint(i, 199))
+		if got := string(held.Root().Get([]byte("b"))); got != "logged" || held.Root().Get([]byte("199")) != nil {
+			t.Errorf("the snapshot of the replay has %q", got)
+		}
+		must(t, held.Check())
+	}
+	must(t, held.Rollback())
+	must(t, r.Close())
+	Reopens(t, path)
+}
+
+// A writer cannot show a commit when the data file cannot be written. The commit stands, readers elsewhere wait, and are then told so
+// rather than shown an older state; once the disk has recovered they see it.
+func TestShowFails(t *testing.T) {
+	fs := newHookFS()
+	w := mustOpen(t, &Options{fs: fs})
+	path := w.Path()
+	mustPut(t, w, "k", "shown")
+	r := openAgain(t, path, Options{ReadOnly: true, LockTimeout: 20 * time.Millisecond})
+	has(t, r, "k", "shown")
+	var failing atomic.Bool
+	failing.Store(true)
+	fail := hookFunc(func(kind vfs.Kind, f vfs.File, off int64, p []byte) error {
+		if failing.Load() && kind == vfs.KindWrite && f.Name() == path {
+			return syscall.EIO
+		}
+		return nil
+	})
+	fs.before.Store(&fail)
+	mustPut(t, w, "k", "hidden")
+	err := r.View(func(tx *Tx) error {
+		t.Errorf("shown %q", tx.Root().Get([]byte("k")))
+		return nil
+	})
+	var locked *LockedError
+	if !errors.As(err, &locked) || !errors.Is(err, ErrTimeout) || locked.Holder != os.Getpid() {
+		t.Errorf("view of what cannot be shown: %v", err)
+	}
+	failing.Store(false)
+	for i := 0; ; i++ {
+		err := r.View(func(tx *Tx) error {
+			if v := string(tx.Root().Get([]byte("k"))); v != "hidden" {
+				t.Errorf("shown %q", v)
+			}
+			return nil
+		})
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, ErrTimeout) || i == 1000 {
+			t.Fatal(err)
+		}
+	}
+	fs.before.Store(nil)
+	must(t, w.Check())
+}
+
+// Whoever writes second is told who writes.
+func TestSecondWriter(t *testing.T) {
+	w := mustOpen(t, nil)
+	r := openAgain(t, w.Path(), Options{ReadOnly: true})
+	_, err := tryAgain(w.Path(), Options{LockTimeout: time.Millisecond})
+	var locked *LockedError
+	if !errors.As(err, &locked) || locked.Holder != os.Getpid() || locked.Reader {
+		t.Errorf("second writer: %v", err)
+	}
+	has(t, r, "k", "")
+	must(t, w.Close())
+	w2 := openAgain(t, w.Path(), Options{LockTimeout: time.Millisecond})
+	mustPut(t, w2, "k", "v")
+	has(t, r, "k", "v")
+}
+
+// Locks on the data file tell a writer of readers that came by another name, and have another table.
+func TestReaderByAnotherName(t *testing.T) {
+	w := mustOpen(t, nil)
+	mustPut(t, w, "k", "v")
+	must(t, w.Close())
+	other := filepath.Join(t.TempDir(), "other.db")
+	must(t, os.Link(w.Path(), other))
+	r := openAgain(t, other, Options{ReadOnly: true})
+	has(t, r, "k", "v")
+	_, err := tryAgain(w.Path(), Options{LockTimeout: time.Millisecond})
+	var locked *LockedError
+	if !errors.As(err, &locked) || !locked.Reader {
+		t.Errorf("writer by another name: %v", err)
+	}
+	must(t, r.Close())
+	must(t, openAgain(t, w.Path(), Options{}).Close())
+}
+
+// While a process is attached the file is not made shorter; afterwards it is.
+func TestNoCutBesideReaders(t *testing.T) {
+	w := mustOpen(t, &Options{minCut: 1})
+	must(t, w.Update(func(tx *Tx) error {
+		b, err := tx.CreateBucket([]byte("b"))
+		for i := 0; i < 3000 && err == nil; i++ {
+			err = b.Put(fmt.Appendf(nil, "%06d", i), make([]byte, 500))
+		}
+		return err
+	}))
+	must(t, w.Checkpoint())
+	r := openAgain(t, w.Path(), Options{ReadOnly: true})
+	must(t, w.Update(func(tx *Tx) error { return tx.DeleteBucket([]byte("b")) }))
+	size := w.Stats().FileSize
+	for range 5 {
+		must(t, w.Checkpoint())
+	}
+	if got := w.Stats().FileSize; got != size {
+		t.Errorf("cut from %d to %d bytes beside a reader", size, got)
+	}
+	must(t, r.Close())
+	for range 5 {
+		must(t, w.Checkpoint())
+	}
+	if got := w.Stats().FileSize; got >= size/2 {
+		t.Errorf("still %d bytes of %d after the reader left", got, size)
+	}
+	must(t, w.Check())
+}
+
+// A private store beside a writer keeps the snapshot that was newest when it was opened, with its own changes.
+func TestPrivateBesideWriter(t *testing.T) {
+	w := mustOpen(t, nil)
+	mustPut(t, w, "k", "theirs")
+	p := openAgain(t, w.Path(), Options{Private: true})
+	has(t, p, "k", "theirs")
+	for i := range 300 {
+		mustPut(t, w, fmt.Sprint(i), fmt.Sprint("w", i))
+		mustPut(t, p, fmt.Sprint(i), fmt.Sprint("p", i))
+		if i%100 == 0 {
+			must(t, errors.Join(w.Checkpoint(), p.Checkpoint(), p.Check(), w.Check()))
+		}
+	}
+	has(t, p, "7", "p7")
+	has(t, w, "7", "w7")
+	must(t, w.Close())
+	has(t, p, "7", "p7")
+	must(t, errors.Join(p.Check(), p.Close()))
+	Reopens(t, w.Path())
+}
+
+// What a failed sync lost of relaxed commits other processes may have been shown. The next writer's states have higher
+// numbers than all of those.
+func TestNumbersAfterLostCommits(t *testing.T) {
+	w := mustOpen(t, nil)
+	path := w.Path()
+	mustPut(t, w, "k", "durable")
+	r := openAgain(t, path, Options{ReadOnly: true})
+	var lost TxID
+	must(t, w.Update(func(tx *Tx) error {
+		tx.SetDurability(Relaxed)
+		lost = tx.ID()
+		return tx.Root().Put([]byte("k"), []byte("relaxed"))
+	}))
+	has(t, r, "k", "relaxed")
+	held, err := r.Begin(false)
+	must(t, err)
+	// The log as it would be without the last record.
+	killed(t, w)
+	log, err := os.OpenFile(logName(path), os.O_RDWR, 0)
+	must(t, err)
+	b, err := os.ReadFile(logName(path))
+	must(t, err)
+	last := 0
+	for at := 4096; at+512 <= len(b); at += 512 {
+		if string(b[at:at+4]) == "OWAL" {
+			last = at
+		}
+	}
+	_, err = log.WriteAt(make([]byte, 512), int64(last))
+	must(t, errors.Join(err, log.Close()))
+	w = openAgain(t, path, Options{})
+	has(t, w, "k", "durable")
+	has(t, r, "k", "durable")
+	if got := w.Stats().LastTx; got <= lost {
+		t.Errorf("the recovered state is number %d, %d was shown", got, lost)
+	}
+	for i := range 100 {
+		mustPut(t, w, "k", fmt.Sprint(i))
+		has(t, r, "k", fmt.Sprint(i))
+	}
+	if got := string(held.Root().Get([]byte("k"))); got != "relaxed" {
+		t.Errorf("the snapshot of the lost commit has %q", got)
+	}
+	must(t, held.Check())
+	killed(t, w) // and its log is replayed again
+	w = openAgain(t, path, Options{})
+	has(t, w, "k", "99")
+	must(t, errors.Join(held.Rollback(), w.Check(), w.Close(), r.Close()))
+	Reopens(t, path)
+}
