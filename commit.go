@@ -245,7 +245,7 @@ func (db *DB) afterCommit() {
 	g.mu.Lock()
 	pending := g.pendingBytes
 	g.mu.Unlock()
-	db.reap()
+	db.watch()
 	switch {
 	case db.wanted.Load():
 		db.wanted.Store(false)

@@ -92,6 +92,11 @@ type DB struct {
 	batch batcher
 	stats counters
 	share sharing
+
+	traces   traces
+	watching atomic.Bool         // readers are being looked at
+	watched  atomic.Int64        // when they were, Unix milliseconds
+	told     map[toldReader]bool // of whom OnOldReader was told; by who is watching
 }
 
 // Open opens the store at path, or creates it. opts may be nil. A store that was not closed

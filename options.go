@@ -91,6 +91,19 @@ type Options struct {
 	// are written to the data file. 0: 32 MiB; at least 256 KiB.
 	MemoryLimit int64
 
+	// OnOldReader, if it is set, is called once for each state that has been read for longer than OldReaderAge, in this process
+	// or in another one: it keeps superseded pages, so that the file grows. Only a process that writes calls it, after a
+	// commit, in a goroutine of its own; it must not close the store. With TraceReaders it is also told of
+	// transactions that were leaked.
+	OnOldReader func(Reader)
+
+	// OldReaderAge is when a reader is old. 0: one minute.
+	OldReaderAge time.Duration
+
+	// TraceReaders notes for each read transaction where it began, for Readers and OnOldReader, and finds those that were
+	// forgotten without being ended. It is for debugging: it makes a View several times as expensive.
+	TraceReaders bool
+
 	// AllowNetwork opens a store on a network file system, which is ErrFileSystem otherwise. That is safe only
 	// while no other host touches the store: a host's mapping need not show what another one writes, and its
 	// locks may not be seen there.
@@ -126,6 +139,8 @@ func (o *Options) withDefaults() (Options, error) {
 		return r, fmt.Errorf("folio: Options.Durability %d is unknown", r.Durability)
 	case r.SyncInterval < 0:
 		return r, fmt.Errorf("folio: Options.SyncInterval %v is negative", r.SyncInterval)
+	case r.OldReaderAge < 0:
+		return r, fmt.Errorf("folio: Options.OldReaderAge %v is negative", r.OldReaderAge)
 	case r.LogLimit != 0 && r.LogLimit < minLimit:
 		return r, fmt.Errorf("folio: Options.LogLimit %d is less than %d", r.LogLimit, minLimit)
 	case r.MemoryLimit != 0 && r.MemoryLimit < minLimit:
@@ -140,6 +155,7 @@ func (o *Options) withDefaults() (Options, error) {
 	setDefault(&r.PageSize, defaultPageSize())
 	setDefault(&r.Durability, Sync)
 	setDefault(&r.SyncInterval, time.Second)
+	setDefault(&r.OldReaderAge, time.Minute)
 	setDefault(&r.LogLimit, defaultLogLimit)
 	setDefault(&r.MemoryLimit, defaultMemoryLimit)
 	setDefault(&r.minCut, defaultMinCut)

@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/foliodb/folio/page"
 	"github.com/foliodb/folio/wal"
@@ -29,6 +30,8 @@ type snapshot struct {
 	m    *page.Map
 	pins []pinShard
 
+	since time.Time // when it was made to be shown
+
 	overlay *overlay // pages of a log that was replayed in memory; nil: there are none
 	share   *shared  // in a process that reads beside others; nil elsewhere
 }
@@ -51,7 +54,7 @@ var pinShards = func() int {
 }()
 
 func newSnapshot(s state, m *page.Map) *snapshot {
-	return &snapshot{state: s, m: m, view: m.View(s.end), pins: make([]pinShard, pinShards)}
+	return &snapshot{state: s, m: m, since: time.Now(), view: m.View(s.end), pins: make([]pinShard, pinShards)}
 }
 
 // pinned counts the readers. Once the snapshot is no longer published the count

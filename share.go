@@ -24,12 +24,10 @@ import (
 // sharing is a store's part in the table.
 type sharing struct {
 	// Of the writer.
-	polling atomic.Bool  // a timer looks for processes that attach
-	reaping atomic.Bool  // somebody looks for slots of dead processes
-	reaped  atomic.Int64 // when that was done last, Unix milliseconds
-	aside   bool         // allocation is append-only: processes may read what another writer has shown. Guarded by writer
-	shown   page.TxID    // the first snapshot that this writer showed to others. Guarded by groups.mu
-	pins    []uint64     // scratch. Guarded by groups.mu
+	polling atomic.Bool // a timer looks for processes that attach
+	aside   bool        // allocation is append-only: processes may read what another writer has shown. Guarded by writer
+	shown   page.TxID   // the first snapshot that this writer showed to others. Guarded by groups.mu
+	pins    []uint64    // scratch. Guarded by groups.mu
 
 	// Of a process that reads.
 	mu       sync.Mutex // held to pin in the table, and to let go of that
@@ -58,7 +56,6 @@ const (
 	pollAttach = 5 * time.Millisecond  // looks whether a process has attached, while commits are unpublished
 	pollIdle   = 20                    // looks without a commit in between: then they are published anyway
 	letGo      = 10 * time.Millisecond // a snapshot that no transaction of this process reads stays pinned
-	reapEvery  = 100                   // milliseconds between looks for slots of processes that are gone
 )
 
 // join attaches a store that is only read to the table. It reports whether it could; if not, the locks of the
@@ -301,22 +298,6 @@ func (db *DB) poll(tx uint64, n int) {
 		return
 	}
 	time.AfterFunc(pollAttach, func() { db.poll(tx, n+1) })
-}
-
-// reap frees the slots of processes that are gone, now and then.
-func (db *DB) reap() {
-	if !db.accompanied() {
-		return
-	}
-	now := time.Now().UnixMilli()
-	if now-db.share.reaped.Load() < reapEvery || !db.share.reaping.CompareAndSwap(false, true) {
-		return
-	}
-	defer db.share.reaping.Store(false)
-	db.share.reaped.Store(now)
-	if _, err := db.table.Reap(); err != nil {
-		db.noteBackground(err)
-	}
 }
 
 // tablePins appends what other processes pin. groups.mu is held, under which the table is published to.

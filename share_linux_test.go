@@ -423,3 +423,41 @@ func TestNumbersAfterLostCommits(t *testing.T) {
 	must(t, errors.Join(held.Rollback(), w.Check(), w.Close(), r.Close()))
 	Reopens(t, path)
 }
+
+// Readers and Stats tell of other processes, and so does the table to them.
+func TestReadersElsewhere(t *testing.T) {
+	w := mustOpen(t, nil)
+	mustPut(t, w, "k", "v")
+	r := openAgain(t, w.Path(), Options{ReadOnly: true})
+	tx, err := r.Begin(false)
+	must(t, err)
+	own, err := w.Begin(false)
+	must(t, err)
+	list := w.Readers()
+	if len(list) != 2 || list[0].Tx != tx.ID() || list[1].Tx != own.ID() {
+		t.Fatalf("readers: %v", list)
+	}
+	if s := w.Stats(); s.Processes != 1 || s.OldestReader != tx.ID() {
+		t.Errorf("stats: %+v", s)
+	}
+	// What they keep is told to others in the background, as commits come.
+	third := openAgain(t, w.Path(), Options{ReadOnly: true})
+	for i := 0; ; i++ {
+		mustPut(t, w, "k", fmt.Sprint(i))
+		list := third.Readers()
+		n := 0
+		for _, r := range list {
+			if r.Tx == own.ID() && r.Retained > 0 && r.PID == os.Getpid() {
+				n++
+			}
+		}
+		if n > 0 {
+			break
+		}
+		if i == 20000 {
+			t.Fatalf("readers, seen by a third process: %v", list)
+		}
+		time.Sleep(time.Millisecond)
+	}
+	must(t, errors.Join(tx.Rollback(), own.Rollback()))
+}

@@ -1,6 +1,7 @@
 package folio
 
 import (
+	"os"
 	"runtime/debug"
 	"sync/atomic"
 
@@ -33,7 +34,8 @@ type Stats struct {
 	CheckpointTx   TxID // newest that is durable in the data file
 	Checkpoint     uint64
 	OpenReaders    int  // read transactions open
-	OldestReader   TxID // state that the oldest of them reads; 0: there is none
+	OldestReader   TxID // oldest state that is read, in other processes too; 0: there is none
+	Processes      int  // others that have the store open to read
 	Poisoned       bool // writes are refused after a failed sync
 	Commits        uint64
 	Rollbacks      uint64
@@ -94,6 +96,21 @@ func (db *DB) groupStats(s *Stats) {
 		}
 	}
 	s.OldestReader = oldest
+	if db.table == nil {
+		return
+	}
+	processes := make(map[int]bool)
+	for _, r := range db.table.Readers() {
+		if !db.opts.reads() || r.PID != os.Getpid() {
+			processes[r.PID] = true
+		}
+		for _, p := range r.Pins {
+			if tx := page.TxID(p.Tx); s.OldestReader == 0 || tx < s.OldestReader {
+				s.OldestReader = tx
+			}
+		}
+	}
+	s.Processes = len(processes)
 }
 
 // TxStats counts what a write transaction has done so far.

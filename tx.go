@@ -45,6 +45,7 @@ type Tx struct {
 	first    Bucket // the first bucket that a read transaction opens: saves an allocation
 	used     atomic.Bool
 	broken   atomic.Pointer[error] // first damage met
+	trace    *trace                // Options.TraceReaders
 	managed  bool                  // View's or Update's
 	done     bool
 	*writing // nil in a read transaction
@@ -85,6 +86,9 @@ func (db *DB) Begin(writable bool) (*Tx, error) {
 	tx.root.tx = tx
 	tx.root.tree.Init(s.root, nil, &tx.view, tx.readWriter())
 	tx.root.sequence = s.root.Sequence
+	if db.opts.TraceReaders {
+		db.traces.add(tx)
+	}
 	return tx, nil
 }
 
@@ -229,6 +233,9 @@ func (tx *Tx) rollback() {
 		return
 	}
 	tx.done = true
+	if tx.trace != nil {
+		tx.db.traces.remove(tx.trace)
+	}
 	tx.db.unpin(tx.shard)
 }
 

@@ -82,7 +82,7 @@ func (a *app) command() *cobra.Command {
 	}
 	for id, commands := range map[string][]*cobra.Command{
 		"data":   {a.loadCommand(), a.getCommand(), a.putCommand(), a.delCommand(), a.scanCommand()},
-		"store":  {a.bucketsCommand(), a.statsCommand(), a.checkCommand(), a.recoverCommand()},
+		"store":  {a.bucketsCommand(), a.statsCommand(), a.readersCommand(), a.checkCommand(), a.recoverCommand()},
 		"inside": {a.pageCommand(), a.treeCommand(), a.walCommand(), a.freeCommand()},
 	} {
 		for _, c := range commands {

@@ -35,6 +35,7 @@ func (t *Table) takeSlot() (int, error) {
 		}
 		step("slot locked")
 		t.clear(i)
+		t.SetRetained(i, 0)
 		t.w.slot(i, offSince).Store(uint64(time.Now().UnixMilli()))
 		for high := t.w.at(offHigh); ; {
 			old := high.Load()
@@ -125,11 +126,13 @@ func (t *Table) Reap() (n int, err error) {
 	return n, nil
 }
 
-// A Reader is a process that is attached for reading.
+// A Reader is a slot of a process that is attached for reading.
 type Reader struct {
-	PID   int
-	Since time.Time // when it took the slot
-	Pins  []Pinned
+	Slot     int
+	PID      int
+	Since    time.Time // when it took the slot
+	Pins     []Pinned
+	Retained uint64 // bytes that the writer said it keeps for these pins
 }
 
 // Pinned is a snapshot that a process keeps.
@@ -146,7 +149,7 @@ func (t *Table) Readers() []Reader {
 		if state == 0 {
 			continue
 		}
-		r := Reader{PID: int(state >> 1), Since: milli(t.w.slot(i, offSince).Load())}
+		r := Reader{Slot: i, PID: int(state >> 1), Since: milli(t.w.slot(i, offSince).Load()), Retained: t.w.at(offRetained + 8*i).Load()}
 		for k := range slotPins {
 			if p := t.w.pin(pinAt{i, k}).Load(); p != 0 {
 				r.Pins = append(r.Pins, Pinned{p - 1, milli(t.w.slot(i, offPins+k*pinSize+8).Load())})
@@ -155,6 +158,36 @@ func (t *Table) Readers() []Reader {
 		list = append(list, r)
 	}
 	return list
+}
+
+// SetRetained notes how many bytes the writer keeps for a slot's pins.
+func (t *Table) SetRetained(slot int, bytes uint64) { t.w.at(offRetained + 8*slot).Store(bytes) }
+
+// Own is the oldest snapshot that transactions of the writer's process read. Zero: they read none.
+type Own struct {
+	Tx       uint64
+	Since    time.Time
+	Count    int
+	Retained uint64
+}
+
+// SetOwn notes what the writer's own transactions read.
+func (t *Table) SetOwn(o Own) {
+	t.w.at(offOwn).Store(0)
+	if o.Count == 0 {
+		return
+	}
+	t.w.at(offOwn + 8).Store(uint64(o.Since.UnixMilli()))
+	t.w.at(offOwn + 16).Store(uint64(o.Count))
+	t.w.at(offOwn + 24).Store(o.Retained)
+	t.w.at(offOwn).Store(o.Tx + 1)
+}
+
+// Own returns what the writer said that it reads itself; false: nothing.
+func (t *Table) Own() (Own, bool) {
+	tx := t.w.at(offOwn).Load()
+	o := Own{Tx: tx - 1, Since: milli(t.w.at(offOwn + 8).Load()), Count: int(t.w.at(offOwn + 16).Load()), Retained: t.w.at(offOwn + 24).Load()}
+	return o, tx != 0
 }
 
 func milli(ms uint64) time.Time { return time.UnixMilli(int64(ms)) }

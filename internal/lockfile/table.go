@@ -18,14 +18,16 @@ const (
 	offAcked     = 72
 	offMark      = 80
 	offHigh      = 88 // slots from here on were never used
+	offOwn       = 96 // what the writer itself reads, for messages: TxID + 1, its time, transactions, bytes
 	offCells     = 128
 	cellSize     = 64
 	cells        = 4
+	offRetained  = 512 // bytes that the writer keeps for each slot, for messages
 	offSlots     = 4096
 	slotSize     = 128
-	slots        = 480
+	slots        = (offSlots - offRetained) / 8
 
-	// Size of the file. There is no file of another size: a table that is full has room for 3,360 snapshots.
+	// Size of the file. There is no file of another size: a table that is full has room for 3,136 snapshots.
 	Size = offSlots + slots*slotSize
 
 	offState  = 0 // pid<<1 | 1; 0: free

@@ -13,6 +13,9 @@ const (
 	Microsecond = time.Microsecond
 	Millisecond = time.Millisecond
 	Second      = time.Second
+	Minute      = time.Minute
+
+	DateTime = time.DateTime
 )
 
 func Now() Time             { return time.Now() }
