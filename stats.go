@@ -101,9 +101,10 @@ func (db *DB) groupStats(s *Stats) {
 	}
 	processes := make(map[int]bool)
 	for _, r := range db.table.Readers() {
-		if !db.opts.reads() || r.PID != os.Getpid() {
-			processes[r.PID] = true
+		if db.opts.reads() && r.PID == os.Getpid() {
+			continue // counted above; and what has just been read is pinned for a moment longer
 		}
+		processes[r.PID] = true
 		for _, p := range r.Pins {
 			if tx := page.TxID(p.Tx); s.OldestReader == 0 || tx < s.OldestReader {
 				s.OldestReader = tx
