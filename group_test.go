@@ -3,6 +3,7 @@ package folio
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -388,5 +389,39 @@ func TestSealedGroupBeforeStandInIsPinned(t *testing.T) {
 	close(releaseAgain)
 	wg.Wait()
 	must(t, errors.Join(errs[:]...))
+	must(t, db.Check())
+}
+
+// A leader hands the lead to one of those who came during its sync (F6): nobody else would sync for them.
+func TestLeadIsHandedOn(t *testing.T) {
+	fsys := newHookFS()
+	db := mustOpen(t, &Options{fs: fsys})
+	mustPut(t, db, "k", "0") // makes the log
+	reached, release := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	hook := hookFunc(func(kind vfs.Kind, f vfs.File, _ int64, _ []byte) error {
+		if kind == vfs.KindSync && isLog(f) {
+			once.Do(func() { close(reached); <-release })
+		}
+		return nil
+	})
+	fsys.before.Store(&hook)
+	var all sync.WaitGroup
+	put := func(key string) { all.Go(func() { mustPut(t, db, key, "v") }) }
+	put("first")
+	<-reached
+	put("second")
+	put("third")
+	for waiting := 0; waiting < 2; { // both have joined the open group, and wait for it
+		runtime.Gosched()
+		db.groups.mu.Lock()
+		if db.groups.open != nil {
+			waiting = db.groups.open.waiters
+		}
+		db.groups.mu.Unlock()
+	}
+	close(release)
+	all.Wait()
+	fsys.before.Store(nil)
 	must(t, db.Check())
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime/debug"
+	"strings"
 	"testing"
 	"time"
 
@@ -245,4 +246,54 @@ func TestCompactOfCycle(t *testing.T) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("Compact of a bucket that contains itself: %v\n%.300s", err, out)
 	}
+}
+
+// removalFS looks at the store whenever its log is removed.
+type removalFS struct {
+	vfs.FS
+	look func()
+}
+
+func (r removalFS) Remove(name string) error {
+	if strings.HasSuffix(name, "-wal") {
+		r.look()
+	}
+	return r.FS.Remove(name)
+}
+
+// A Close that was cut short leaves one slot that is clean, one that needs the log, and the log. Open makes the slots agree
+// before it removes the log: with the clean one damaged afterwards the other one must not stand alone.
+func TestLogRemovedAfterSlotsAgree(t *testing.T) {
+	db := mustOpen(t, nil)
+	mustPut(t, db, "a", "b")
+	path := db.Path()
+	unclean := crashCopy(t, path)
+	must(t, db.Close())
+	data, err := os.ReadFile(path)
+	must(t, err)
+	old, err := os.ReadFile(unclean)
+	must(t, err)
+	log, err := os.ReadFile(logName(unclean))
+	must(t, err)
+	size := defaultPageSize()
+	copy(data[size:size+page.MetaSize], old[size:]) // slot 1, as it was before Close
+	must(t, errors.Join(os.WriteFile(path, data, 0o600), os.WriteFile(logName(path), log, 0o600)))
+	looked := 0
+	look := func() {
+		looked++
+		b, err := os.ReadFile(path)
+		must(t, err)
+		first, err := page.DecodeMeta(b[:page.MetaSize], 0)
+		must(t, err)
+		second, err := page.DecodeMeta(b[size:size+page.MetaSize], 1)
+		must(t, err)
+		if first != second {
+			t.Errorf("the log is removed while the slots are %+v and %+v", first, second)
+		}
+	}
+	db = mustOpenAt(t, path, &Options{fs: removalFS{vfs.OS, look}})
+	if looked != 1 {
+		t.Errorf("the log was removed %d times", looked)
+	}
+	must(t, db.Check())
 }
