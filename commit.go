@@ -111,6 +111,9 @@ func (db *DB) reserve(n int64) error {
 		if err == nil {
 			return nil
 		}
+		if db.log.Err() != nil { // a sync failed: nothing more can be logged
+			return db.poison(err)
+		}
 		if !errors.Is(err, wal.ErrFull) || tries == 2 {
 			return outer(err)
 		}

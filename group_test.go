@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -424,4 +425,27 @@ func TestLeadIsHandedOn(t *testing.T) {
 	all.Wait()
 	fsys.before.Store(nil)
 	must(t, db.Check())
+}
+
+// The log grows while a commit reserves room in it, and the sync for that fails. The handle once went on without being poisoned, and
+// every write was told of the log's failure anew.
+func TestFailedSyncOfLogGrowthPoisons(t *testing.T) {
+	fsys := newHookFS()
+	db := mustOpen(t, &Options{fs: fsys})
+	mustPut(t, db, "k", "v")
+	hook := hookFunc(func(kind vfs.Kind, f vfs.File, _ int64, _ []byte) error {
+		if kind == vfs.KindSync && isLog(f) {
+			return syscall.ENOSPC
+		}
+		return nil
+	})
+	fsys.before.Store(&hook)
+	err := db.Update(func(tx *Tx) error { return tx.Root().Put([]byte("large"), make([]byte, 200<<10)) })
+	fsys.before.Store(nil)
+	if !errors.Is(err, ErrPoisoned) || !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("the commit that needed the room: %v", err)
+	}
+	if err := db.Update(func(tx *Tx) error { return tx.Root().Put([]byte("k"), nil) }); !errors.Is(err, ErrPoisoned) {
+		t.Errorf("the next one: %v", err)
+	}
 }

@@ -61,8 +61,8 @@ const (
 // join attaches a store that is only read to the table. It reports whether it could; if not, the locks of the
 // data file have to do.
 func (db *DB) join() (bool, error) {
-	if _, err := db.file.Share(0); err != nil {
-		return false, nil
+	if able, err := db.canShare(); !able {
+		return false, err
 	}
 	deadline := db.deadline()
 	// Held as long as the process is attached. A writer has it exclusively for a moment when it cuts the file.
@@ -77,6 +77,15 @@ func (db *DB) join() (bool, error) {
 		}
 	}
 	return false, errors.Join(refusal(err), db.detach())
+}
+
+// canShare reports whether the system lets processes share memory.
+func (db *DB) canShare() (bool, error) {
+	_, err := db.file.Share(0)
+	if errors.Is(err, errors.ErrUnsupported) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // refusal drops errors that only mean that this process cannot take part in the table.
@@ -144,8 +153,8 @@ func (db *DB) detach() error {
 
 // attachWriter makes a store that is going to be written part of the table. It has the locks of the data file.
 func (db *DB) attachWriter() error {
-	if _, err := db.file.Share(0); err != nil {
-		return nil
+	if able, err := db.canShare(); !able {
+		return err
 	}
 	err := db.attach(db.deadline())
 	if errors.Is(err, errors.ErrUnsupported) {

@@ -461,3 +461,30 @@ func TestReadersElsewhere(t *testing.T) {
 	}
 	must(t, errors.Join(tx.Rollback(), own.Rollback()))
 }
+
+// shareFS gives an error of the disk where memory is to be shared.
+type shareFS struct{ vfs.FS }
+
+func (s shareFS) Open(name string, flag int, perm os.FileMode) (vfs.File, error) {
+	f, err := s.FS.Open(name, flag, perm)
+	if err != nil {
+		return nil, err
+	}
+	return shareFile{f}, nil
+}
+
+type shareFile struct{ vfs.File }
+
+func (shareFile) Share(int64) (vfs.Shared, error) { return nil, syscall.EIO }
+
+// An error of the disk once passed for a system that cannot share memory: the store was opened for one process.
+func TestShareErrorIsTold(t *testing.T) {
+	db := mustOpen(t, nil)
+	must(t, db.Close())
+	for _, o := range []Options{{}, {ReadOnly: true}, {Private: true}} {
+		o.fs = shareFS{vfs.OS}
+		if _, err := Open(db.Path(), &o); !errors.Is(err, syscall.EIO) {
+			t.Errorf("%+v: %v", o, err)
+		}
+	}
+}
