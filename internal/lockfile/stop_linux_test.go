@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/foliodb/folio/internal/vfs"
 )
@@ -27,7 +30,10 @@ func TestMain(m *testing.M) {
 		step = func(name string) {
 			if n++; n == at {
 				fmt.Println("stops", name)
-				_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+				// To this very thread: one that another thread has to take lets this one run on meanwhile.
+				runtime.LockOSThread()
+				_ = unix.Tgkill(os.Getpid(), unix.Gettid(), unix.SIGSTOP)
+				runtime.UnlockOSThread()
 			}
 		}
 		if err := play(f[0], f[1]); err != nil {
@@ -64,14 +70,15 @@ func play(role, name string) error {
 		return err
 	}
 	for range 2 {
-		if err := readOnce(t); err != nil {
+		if err := readOnce(t, func(s string) { fmt.Println(s) }); err != nil {
 			return err
 		}
 	}
 	return t.Close()
 }
 
-func readOnce(t *Table) error {
+// readOnce pins the newest snapshot and lets go of it, and says so.
+func readOnce(t *Table, say func(string)) error {
 	for {
 		w := t.Published()
 		s, ok := t.Snapshot(w)
@@ -90,9 +97,9 @@ func readOnce(t *Table) error {
 		if s.End != s.Tx {
 			return fmt.Errorf("snapshot %+v", s)
 		}
-		fmt.Println("reads", s.Tx)
+		say(fmt.Sprint("reads ", s.Tx))
 		step("reading")
-		fmt.Println("read", s.Tx)
+		say(fmt.Sprint("read ", s.Tx))
 		t.Unpin(p)
 		return nil
 	}
@@ -250,5 +257,5 @@ func around(t *testing.T, name, role, where string, w *Table, reads uint64) {
 		t.Errorf("read, stopped at %q: %d slots of the living were freed, %v", where, n, err)
 	}
 	must(t, other.Join())
-	must(t, readOnce(other))
+	must(t, readOnce(other, func(string) {}))
 }
