@@ -82,7 +82,15 @@ func (db *DB) readSlot(i int, off, size int64) error {
 	if m.Checkpoint == 0 {
 		return &CorruptError{File: filepath.Base(db.path), Page: page.ID(i), Offset: 40, Invariant: 5, Reason: "checkpoint number is 0"}
 	}
-	if need := int64(m.Pages) * int64(m.PageSize); need > size {
+	need := int64(m.Pages) * int64(m.PageSize)
+	if need > size { // a writer may have made the file longer since, and then written the slot
+		info, err := db.file.Stat()
+		if err != nil {
+			return err
+		}
+		size = info.Size
+	}
+	if need > size {
 		return &CorruptError{File: filepath.Base(db.path), Page: page.ID(i), Offset: 52, Invariant: 5,
 			Reason: fmt.Sprintf("file is %d bytes long and should be %d: it was cut", size, need)}
 	}

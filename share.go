@@ -429,8 +429,13 @@ func (db *DB) acquirePublished(w lockfile.Word) (*snapshot, error) {
 // snapshotOf maps what a published state needs.
 func (db *DB) snapshotOf(st state) (*snapshot, error) {
 	if db.data == nil {
-		// The slots tell the page size. The writer may be at one of them.
-		if _, err := db.readSlots(); err != nil {
+		// The slots tell the page size. The writer may be at one of them, and at the other one when that is read.
+		_, err := db.readSlots()
+		for tries := 0; err != nil && tries < 3; tries++ {
+			time.Sleep(time.Millisecond)
+			_, err = db.readSlots()
+		}
+		if err != nil {
 			return nil, err
 		}
 		if err := db.prepare(db.newest()); err != nil {

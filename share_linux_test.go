@@ -488,3 +488,43 @@ func TestShareErrorIsTold(t *testing.T) {
 		}
 	}
 }
+
+// growingFS has the file grow, and a checkpoint say so, between a look at its size and the read of the meta slots.
+type growingFS struct {
+	vfs.FS
+	grow func()
+}
+
+func (g *growingFS) Open(name string, flag int, perm os.FileMode) (vfs.File, error) {
+	f, err := g.FS.Open(name, flag, perm)
+	if err != nil {
+		return nil, err
+	}
+	return &growingFile{f, g}, nil
+}
+
+type growingFile struct {
+	vfs.File
+	g *growingFS
+}
+
+func (f *growingFile) ReadAt(p []byte, off int64) (int, error) {
+	if grow := f.g.grow; grow != nil && off == 0 {
+		f.g.grow = nil
+		grow()
+	}
+	return f.File.ReadAt(p, off)
+}
+
+// Who attached while the file grew was told that it had been cut: he had looked at its size before he read the slots.
+func TestAttachWhileTheFileGrows(t *testing.T) {
+	w := mustOpen(t, nil)
+	mustPut(t, w, "k", "v")
+	grow := func() {
+		must(t, w.Update(func(tx *Tx) error { return tx.Root().Put([]byte("large"), make([]byte, 4<<20)) }))
+		must(t, w.Checkpoint())
+	}
+	r := openAgain(t, w.Path(), Options{ReadOnly: true, fs: &growingFS{vfs.OS, grow}})
+	has(t, r, "k", "v")
+	must(t, r.Check())
+}
