@@ -480,15 +480,15 @@ func (db *DB) release() error {
 		errs = append(errs, db.log.Close())
 		db.log = nil
 	}
+	if db.file != nil {
+		errs = append(errs, db.detach()) // first: a timer of it lets go of snapshots too
+	}
 	if s := db.published.Load(); s != nil {
 		for _, old := range db.groups.old {
 			old.m.Release()
 		}
 		db.groups.old = nil
 		s.m.Release()
-	}
-	if db.file != nil {
-		errs = append(errs, db.detach())
 	}
 	if db.data != nil {
 		errs = append(errs, db.data.Close())

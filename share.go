@@ -132,18 +132,18 @@ func (db *DB) attach(deadline time.Time) error {
 	return err
 }
 
-// detach leaves the table.
+// detach leaves the table. The timer of tidyLater does nothing from then on.
 func (db *DB) detach() error {
 	var err error
+	db.share.mu.Lock()
+	db.share.detached = true
 	if t := db.table; t != nil {
-		db.share.mu.Lock()
-		db.share.detached = true
 		if !db.opts.reads() {
 			t.SetWriter(0)
 		}
 		err = t.Close()
-		db.share.mu.Unlock()
 	}
+	db.share.mu.Unlock()
 	if db.attached {
 		db.attached = false
 		err = errors.Join(err, db.file.Unlock(lockAttached))

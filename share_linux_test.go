@@ -46,10 +46,13 @@ func killed(t *testing.T, db *DB) {
 	t.Helper()
 	db.closing.Store(true)
 	db.background.Wait()
+	db.share.mu.Lock()
 	if db.table != nil {
 		must(t, db.table.Kill())
 		db.table = nil
+		db.share.detached = true
 	}
+	db.share.mu.Unlock()
 	db.attached = false
 	must(t, db.release())
 	db.closed.Store(true)
@@ -527,4 +530,25 @@ func TestAttachWhileTheFileGrows(t *testing.T) {
 	r := openAgain(t, w.Path(), Options{ReadOnly: true, fs: &growingFS{vfs.OS, grow}})
 	has(t, r, "k", "v")
 	must(t, r.Check())
+}
+
+// Close let go of old snapshots while the timer that does the same was at it, and came upon one that was gone.
+func TestCloseBesideTidy(t *testing.T) {
+	w := mustOpen(t, nil)
+	for i := range 100 {
+		r := openAgain(t, w.Path(), Options{ReadOnly: true})
+		for range 20 {
+			mustPut(t, w, "k", fmt.Sprint(i))
+			has(t, r, "k", fmt.Sprint(i))
+		}
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for !r.closed.Load() {
+				r.tidy()
+			}
+		}()
+		must(t, r.Close())
+		<-done
+	}
 }
