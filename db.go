@@ -154,7 +154,7 @@ func (db *DB) open(path string) error {
 			break
 		}
 		db.unregister()
-		if err := errors.Join(db.detach(), db.unlock(), db.file.Close()); err != nil {
+		if err := errors.Join(db.retreat(), db.unlock(), db.file.Close()); err != nil {
 			return err
 		}
 		db.file = nil
@@ -201,7 +201,9 @@ func (db *DB) openFile(path string) error {
 		if !errors.Is(err, fs.ErrNotExist) || o.reads() || tries == 3 {
 			return err
 		}
-		if _, err := o.fs.Stat(logName(path)); err == nil {
+		if there, err := exists(o.fs, logName(path)); err != nil {
+			return err
+		} else if there {
 			return &logError{fmt.Errorf("%s is there without its data file %s: a log alone cannot make a store; "+
 				"put the data file back, or move the log away", logName(path), filepath.Base(path))}
 		}

@@ -125,3 +125,17 @@ func waitFor(t *testing.T, what string, done <-chan struct{}) {
 		t.Fatalf("%s hangs", what)
 	}
 }
+
+// spoilByte changes a byte of a file.
+func spoilByte(t *testing.T, path string, at int) {
+	b, err := os.ReadFile(path)
+	must(t, err)
+	b[at] ^= 1
+	must(t, os.WriteFile(path, b, 0o600))
+}
+
+func readFile(t *testing.T, name string) []byte {
+	b, err := os.ReadFile(name)
+	must(t, err)
+	return b
+}

@@ -201,7 +201,9 @@ func (s *salvage) files(src, dst string) (err error) {
 		return err
 	}
 	for _, name := range []string{dst, logName(dst)} {
-		if _, err := so.fs.Stat(name); err == nil {
+		if there, err := exists(so.fs, name); err != nil {
+			return err
+		} else if there {
 			return &fs.PathError{Op: "salvage", Path: name, Err: fs.ErrExist}
 		}
 	}

@@ -76,7 +76,14 @@ func (db *DB) join() (bool, error) {
 			return true, nil
 		}
 	}
-	return false, errors.Join(refusal(err), db.detach())
+	return false, errors.Join(refusal(err), db.retreat())
+}
+
+// retreat is detach in Open, which goes on: without a table, or with another one.
+func (db *DB) retreat() error {
+	err := db.detach()
+	db.table, db.share.detached = nil, false
+	return err
 }
 
 // canShare reports whether the system lets processes share memory.
@@ -391,7 +398,21 @@ func (db *DB) acquire() (*snapshot, error) {
 		return nil, err
 	}
 	s, err := db.acquireBase(w)
-	return s, errors.Join(err, db.file.Unlock(lockWriter))
+	if e := db.file.Unlock(lockWriter); e != nil {
+		if s != nil {
+			db.forgo(s)
+		}
+		return nil, errors.Join(err, e)
+	}
+	return s, err
+}
+
+// forgo lets go of a snapshot that nobody has been given. One that is published goes with the handle.
+func (db *DB) forgo(s *snapshot) {
+	db.table.Unpin(s.share.pin)
+	if s != db.published.Load() {
+		s.m.Release()
+	}
 }
 
 // pinTable pins a snapshot in the table, if the table still shows the word.
