@@ -337,6 +337,23 @@ var crashWorks = []crashWork{
 		r.checkpoint()
 		r.compare(tx)
 	}},
+	{name: "pages of 16 KiB", profile: crashNest, opts: Options{PageSize: 16 << 10}, run: func(r *crashRun) {
+		r.commit(8)
+		r.view()
+		r.checkpoint()
+		r.commit(6)
+		r.view()
+		r.commit(2)
+		r.close()
+	}},
+	{name: "pages of 64 KiB", profile: crashWide, opts: Options{PageSize: 64 << 10, LogLimit: minLimit}, run: func(r *crashRun) {
+		for range 3 {
+			r.commit(4)
+			r.view()
+			r.checkpoint()
+		}
+		r.commit(3)
+	}},
 	{name: "copies", profile: crashNest, run: func(r *crashRun) {
 		r.commit(6)
 		r.backup(0)
