@@ -58,8 +58,9 @@ var failWays = []failWay{
 	{"full-disk", vfs.Rule{Kinds: failSpace, Forever: true}, syscall.ENOSPC},                    // all else works
 	{"full-disk-short", vfs.Rule{Kinds: failWrites, Forever: true, Short: 700}, syscall.ENOSPC}, // and takes a part
 	{"short", vfs.Rule{Kinds: failWrites, Short: 700}, syscall.EIO},
-	{"sync", vfs.Rule{Kinds: syncKinds, Forever: true}, syscall.EIO}, // once is EIO
-	{"late", vfs.Rule{Kinds: failChanges, Late: true}, syscall.EIO},  // what was asked for has been done
+	{"sync", vfs.Rule{Kinds: syncKinds, Forever: true}, syscall.EIO},          // once is EIO
+	{"read-only", vfs.Rule{Kinds: failChanges, Forever: true}, syscall.EROFS}, // as file systems become after an error
+	{"late", vfs.Rule{Kinds: failChanges, Late: true}, syscall.EIO},           // what was asked for has been done
 }
 
 // failStrike is a call that failed.

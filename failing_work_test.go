@@ -148,6 +148,13 @@ func (f *failRun) check() {
 // commits makes a few transactions, and leaves them in the log.
 func commits(r *crashRun) { r.commit(6) }
 
+// someInLog makes transactions of which the data file has most.
+func someInLog(r *crashRun) {
+	r.commit(12)
+	r.checkpoint()
+	r.commit(3)
+}
+
 // closed makes a few transactions, and closes the store.
 func closed(r *crashRun) {
 	r.commit(6)
@@ -189,11 +196,11 @@ var moreFailWorks = []failWork{
 	}},
 	{name: "copies of all kinds", before: commits, run: failCopies},
 	{name: "salvage", before: commits, run: func(f *failRun) { f.salvage() }},
-	{name: "salvage of damage", profile: crashNest, before: func(r *crashRun) {
-		r.commit(12)
-		r.checkpoint()
-		r.commit(3)
-	}, spoil: func(t *testing.T, path string) { spoilByte(t, path+"-wal", 20) }, run: func(f *failRun) { f.salvageAside() }},
+	{name: "salvage of damage", profile: crashNest, before: someInLog, spoil: func(t *testing.T, path string) { must(t, failHeader[0].flip(path)) }, run: func(f *failRun) { f.salvageAside(failHeader...) }},
+	{name: "salvage without slots", profile: crashNest, before: someInLog, spoil: func(t *testing.T, path string) {
+		must(t, errors.Join(failSlots[0].flip(path), failSlots[1].flip(path)))
+	}, run: func(f *failRun) { f.salvageAside(failSlots...) }},
+	{name: "cut", profile: crashNest, before: someInLog, expected: []error{ErrCorrupt}, run: failCut},
 }
 
 // spoilSecondSlot leaves the files as a crash does between the two slots of a checkpoint: that of a recovery, at the first
@@ -449,7 +456,7 @@ func (f *failRun) salvage() {
 }
 
 // salvageAside saves a damaged store. Then the damage is undone, so that the next process can open it.
-func (f *failRun) salvageAside() {
+func (f *failRun) salvageAside(damage ...failDamage) {
 	dst := filepath.Join(filepath.Dir(f.path), "saved.db")
 	f.note(f.call("salvage", func() error {
 		rep, err := Salvage(f.path, dst, &SalvageOptions{fs: f.fs})
@@ -465,15 +472,51 @@ func (f *failRun) salvageAside() {
 		}
 		return nil // what was damaged before is found as well
 	}))
-	name := logName(f.path)
-	b, err := os.ReadFile(name)
+	for _, d := range damage {
+		if err := d.flip(f.path); err != nil {
+			f.problem("%v", err)
+		}
+	}
+}
+
+// failDamage is a byte that is changed, and changed back.
+type failDamage struct {
+	ext string // of the file
+	at  int
+}
+
+func (d failDamage) flip(path string) error {
+	b, err := os.ReadFile(path + d.ext)
+	if err != nil {
+		return err
+	}
+	b[d.at] ^= 1
+	return os.WriteFile(path+d.ext, b, 0o600)
+}
+
+var (
+	failHeader = []failDamage{{"-wal", 20}}
+	failSlots  = []failDamage{{"", 100}, {"", 4096 + 100}}
+)
+
+// failCut opens a store of which the end is missing, and then the whole one.
+func failCut(f *failRun) {
+	whole, err := os.ReadFile(f.path)
 	if err == nil {
-		b[20] ^= 1
-		err = os.WriteFile(name, b, 0o600)
+		err = os.Truncate(f.path, 3*4096)
 	}
 	if err != nil {
 		f.problem("%v", err)
+		return
 	}
+	f.open()
+	if f.db != nil {
+		f.problem("opened a store that was cut")
+	}
+	if err := os.WriteFile(f.path, whole, 0o600); err != nil {
+		f.problem("%v", err)
+	}
+	goOn(f)
 }
 
 // withoutTable is a file system on which processes cannot share memory.

@@ -77,10 +77,13 @@ const (
 	unreadSlot = "meta slot cannot be read"
 )
 
-// isUnread reports whether a slot could not be read: it may be sound.
+// isUnread reports whether it was the disk that failed, and not the slot that was found wanting: it may be sound.
 func isUnread(err error) bool {
 	var c *CorruptError
-	return errors.As(err, &c) && c.Reason == unreadSlot
+	if errors.As(err, &c) {
+		return c.Reason == unreadSlot
+	}
+	return err != nil && !errors.Is(err, page.ErrInvalid) && !errors.Is(err, page.ErrVersionMismatch)
 }
 
 // readSlot reads slot i at the offset; a slot that is not sound stays zero.
