@@ -60,6 +60,7 @@ var failSilences = []failSilence{
 	quiet("(*DB).shrink", "", "the checkpoint is durable; pages that were not moved keep the file longer, and Stats tells"),
 	quiet("(*DB).cut", "", "the checkpoint is durable; the file is longer than it need be"),
 	{"(*DB).join", "", "", syscall.EROFS, "who only reads has the locks of the data file, where he cannot have a table", new(atomic.Int64)},
+	quiet("(*salvage).readMetas", "read", "what was found where the slot may lie is told, the first that says most"),
 	quiet("(*salvage).ownLog", "read", "one slot is enough to tell whose log it is"),
 	quiet("(*salvage).guessPageSize", "read", "the scan comes to the page again, and tells"),
 	{"(*DB).release", "Open", "unlock close", 0, "Open has failed already, and tells why", new(atomic.Int64)},

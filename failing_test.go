@@ -147,6 +147,7 @@ func (f *failRun) watch(what string, call func() error) error {
 		}
 	}
 	switch {
+	case f.bad != nil && f.bad.errno == syscall.EROFS && errors.Is(err, ErrTimeout): // a reader without a table, beside a writer
 	case err == nil || slices.ContainsFunc(f.w.expected, func(e error) bool { return errors.Is(err, e) }):
 	case !told:
 		f.problem("%s gives another error: %v", what, err)
@@ -350,9 +351,9 @@ func (f *failRun) count(poisoned bool) {
 
 // failTotals is the table's last line.
 var failTotals struct {
-	mu                                         sync.Mutex
-	runs, failed, told, silent, unreported     int
-	poisoned, calls, workloads, ways, problems int
+	mu                               sync.Mutex
+	workloads, calls, runs, poisoned int
+	failed, told, silent, unreported int
 }
 
 // try makes one run.
@@ -455,8 +456,8 @@ func TestFailingCalls(t *testing.T) {
 			})
 		}
 	})
-	if t.Failed() || *failOnly != "" {
-		return
+	if t.Failed() || *failOnly != "" || failTotals.workloads < len(works) {
+		return // not all of it was run
 	}
 	failSites.judge(t)
 	c := &failTotals
@@ -476,6 +477,7 @@ func (w *failWork) matrix(t *testing.T) {
 	dir := crashDir(t)
 	calls := w.sound(t, dir)
 	failTotals.mu.Lock()
+	failTotals.workloads++
 	failTotals.calls += len(calls)
 	failTotals.mu.Unlock()
 	found := 0

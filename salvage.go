@@ -186,6 +186,8 @@ type salvage struct {
 	items uint64 // that were read
 	err   error  // of writing; ends it
 
+	unread map[page.ID]bool // pages that the disk did not give when they were looked for, and of which that was said
+
 	adrift bool // what is being saved goes to lost+found
 	holed  bool // there were holes
 }
