@@ -373,7 +373,10 @@ func (w *failWork) try(t *testing.T, dir string, way failWay, nth int) *failRun 
 
 // guarded makes a panic a finding, and a hang one too.
 func (w *failWork) guarded(f *failRun, name string, fn func()) {
-	timer := time.AfterFunc(time.Minute, func() { panic("failing calls: " + name + " hangs") })
+	timer := time.AfterFunc(time.Minute, func() {
+		debug.SetTraceback("all")
+		panic("failing calls: " + name + " hangs")
+	})
 	defer timer.Stop()
 	defer func() {
 		if r := recover(); r != nil {
