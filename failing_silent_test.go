@@ -16,6 +16,7 @@ type failSilence struct {
 	errno syscall.Errno // 0: any
 	why   string
 	times *atomic.Int64
+	rare  bool // it takes an order of goroutines that not every run has
 }
 
 func (s *failSilence) String() string {
@@ -51,19 +52,19 @@ var failSilences = []failSilence{
 	quiet("page.(*File).mapLocked", "extend map", "less address space, or another mapping, does as well"),
 	quiet("wal.(*Log).growTo", "allocate write truncate", "it asked for more than is needed, and then asks for that"),
 	quiet("wal.(*Log).adopt", "allocate", "the log's end that has no space is not used"),
-	{"internal/lockfile.(*Table).fill", "", "", syscall.ENOSPC, "a process without a table has the locks of the data file", new(atomic.Int64)},
+	{"internal/lockfile.(*Table).fill", "", "", syscall.ENOSPC, "a process without a table has the locks of the data file", new(atomic.Int64), false},
 	quiet("(*DB).snapshotOf", "stat read", "a writer may be at the slots: they are read again, up to three times"),
 	// What is done again by somebody who waits for it, and is told.
 	quiet("(*DB).inBackground", "", "nobody waits; Stats tells of a failed checkpoint, and the next one tries again"),
 	quiet("(*DB).afterCommit", "", "the log has the commit; the next reader, or checkpoint, writes the frames again"),
 	quiet("(*DB).shrinkBeforeClose", "", "Close checkpoints all the same, and tells"),
 	quiet("(*DB).shrink", "", "the checkpoint is durable; pages that were not moved keep the file longer, and Stats tells"),
-	quiet("(*DB).cut", "", "the checkpoint is durable; the file is longer than it need be"),
-	{"(*DB).join", "", "", syscall.EROFS, "who only reads has the locks of the data file, where he cannot have a table", new(atomic.Int64)},
+	{"(*DB).cut", "", "", 0, "the checkpoint is durable; the file is longer than it need be", new(atomic.Int64), true},
+	{"(*DB).join", "", "", syscall.EROFS, "who only reads has the locks of the data file, where he cannot have a table", new(atomic.Int64), false},
 	quiet("(*salvage).readMetas", "read", "what was found where the slot may lie is told, the first that says most"),
 	quiet("(*salvage).ownLog", "read", "one slot is enough to tell whose log it is"),
 	quiet("(*salvage).guessPageSize", "read", "the scan comes to the page again, and tells"),
-	{"(*DB).release", "Open", "unlock close", 0, "Open has failed already, and tells why", new(atomic.Int64)},
+	{"(*DB).release", "Open", "unlock close", 0, "Open has failed already, and tells why", new(atomic.Int64), false},
 	// What does not decide anything.
 	quiet("(*DB).readSlot", "read", "one sound slot is enough at any time"),
 	quiet("(*DB).tryLock", "unlock", "it is tried again, or the file is closed, which releases the byte too"),

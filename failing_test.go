@@ -469,7 +469,7 @@ func TestFailingCalls(t *testing.T) {
 	for i := range failSilences {
 		s := &failSilences[i]
 		t.Logf("%7d need not be told: %s", s.times.Load(), s)
-		if *failAll && s.times.Load() == 0 {
+		if *failAll && !s.rare && s.times.Load() == 0 {
 			t.Errorf("no call failed that need not be told because of: %s", s)
 		}
 	}
