@@ -33,6 +33,8 @@ type sharing struct {
 	mu       sync.Mutex // held to pin in the table, and to let go of that
 	tidying  bool       // a timer lets go of what nobody reads. Guarded by mu
 	detached bool       // Close has begun to leave the table. Guarded by mu
+	asleep   bool       // the table says that nobody reads here. Guarded by mu
+	renewals uint64     // counts calls of renew. Guarded by mu
 }
 
 // shared is what a snapshot has in a process that reads beside others.
@@ -56,6 +58,7 @@ const (
 	pollAttach = 5 * time.Millisecond  // looks whether a process has attached, while commits are unpublished
 	pollIdle   = 20                    // looks without a commit in between: then they are published anyway
 	letGo      = 10 * time.Millisecond // a snapshot that no transaction of this process reads stays pinned
+	sleepAfter = 200 * time.Millisecond
 )
 
 // join attaches a store that is only read to the table. It reports whether it could; if not, the locks of the
@@ -335,8 +338,8 @@ func (db *DB) cut(end page.ID) error {
 	return errors.Join(db.data.Truncate(end), db.file.Unlock(lockAttached))
 }
 
-// accompanied reports whether a process is attached that reads: the file is not made shorter then.
-func (db *DB) accompanied() bool { return db.shows() && db.table.Attached() }
+// accompanied reports whether a process is attached that reads, or sleeps: the file is not made shorter then.
+func (db *DB) accompanied() bool { return db.shows() && db.table.Occupied() }
 
 // openShared opens a store that is only read, beside others: on the newest snapshot that a writer has shown, or, while
 // nobody writes, on the checkpoint and the log.
@@ -555,6 +558,11 @@ func (db *DB) renew() error {
 	if db.share.detached {
 		return ErrDatabaseNotOpen
 	}
+	db.share.renewals++
+	if db.share.asleep {
+		db.share.asleep = false
+		db.table.Wake()
+	}
 	s, err := db.awaitShared(db.renewOnce)
 	if err != nil {
 		return err
@@ -623,6 +631,20 @@ func (db *DB) tidy() {
 	g.old = kept
 	if !db.letGo(newest) || left {
 		db.tidyLater()
+		return
+	}
+	n := db.share.renewals // nothing is pinned: whoever reads from here on calls renew
+	time.AfterFunc(sleepAfter, func() { db.sleep(n) })
+}
+
+// sleep tells the writer that nobody reads here, if nobody has since the call of renew that is named: it need not publish each
+// commit for this process then. The next one who reads waits until the writer has seen that, some milliseconds at most.
+func (db *DB) sleep(renewal uint64) {
+	db.share.mu.Lock()
+	defer db.share.mu.Unlock()
+	if !db.share.detached && db.share.renewals == renewal {
+		db.share.asleep = true
+		db.table.Sleep()
 	}
 }
 

@@ -73,6 +73,8 @@ func play(role, name string) error {
 		if err := readOnce(t, func(s string) { fmt.Println(s) }); err != nil {
 			return err
 		}
+		t.Sleep()
+		t.Wake()
 	}
 	return t.Close()
 }
