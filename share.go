@@ -68,15 +68,15 @@ func (db *DB) join() (bool, error) {
 		return false, err
 	}
 	deadline := db.deadline()
-	// Held as long as the process is attached. A writer has it exclusively for a moment when it cuts the file.
-	if err := db.awaitLock(lockAttached, deadline); err != nil {
-		return false, err
-	}
-	db.attached = true
-	err := db.attach(deadline)
+	err := db.attach(deadline, nil)
 	if err == nil {
-		if err = db.table.Join(); err == nil {
-			return true, nil
+		// Held as long as the process is attached, and never without the table: a writer that is alone in its table takes it for a
+		// stranger's. A writer has it exclusively for a moment when it cuts the file.
+		if err = db.awaitLock(lockAttached, false, deadline); err == nil {
+			db.attached = true
+			if err = db.table.Join(); err == nil {
+				return true, nil
+			}
 		}
 	}
 	return false, errors.Join(refusal(err), db.detach())
@@ -101,15 +101,15 @@ func refusal(err error) error {
 	return err
 }
 
-// awaitLock takes a shared lock that others hold for moments only.
-func (db *DB) awaitLock(off int64, deadline time.Time) error {
+// awaitLock takes a lock that others hold for moments only.
+func (db *DB) awaitLock(off int64, exclusive bool, deadline time.Time) error {
 	for wait := 50 * time.Microsecond; ; wait = min(2*wait, 5*time.Millisecond) {
-		err := db.file.Lock(off, false)
+		err := db.file.Lock(off, exclusive)
 		if !errors.Is(err, vfs.ErrLocked) {
 			return err
 		}
 		if time.Now().After(deadline) {
-			return &LockedError{Path: db.path, Holder: db.holder(off)}
+			return &LockedError{Path: db.path, Holder: db.holder(off), Reader: exclusive}
 		}
 		time.Sleep(wait)
 	}
@@ -123,12 +123,12 @@ func (db *DB) deadline() time.Time {
 	return time.Now().Add(db.opts.LockTimeout)
 }
 
-func (db *DB) attach(deadline time.Time) error {
+func (db *DB) attach(deadline time.Time, alone func() error) error {
 	info, err := db.file.Stat()
 	if err != nil {
 		return err
 	}
-	db.table, err = lockfile.Attach(db.opts.fs, lockName(db.file.Name()), info.Mode.Perm(), info, deadline)
+	db.table, err = lockfile.Attach(db.opts.fs, lockName(db.file.Name()), info.Mode.Perm(), info, deadline, alone)
 	if errors.Is(err, vfs.ErrLocked) {
 		return &LockedError{Path: db.path}
 	}
@@ -140,17 +140,17 @@ func (db *DB) detach() error {
 	var err error
 	db.share.mu.Lock()
 	db.share.detached = true
+	if db.attached {
+		db.attached = false
+		err = db.file.Unlock(lockAttached)
+	}
 	if t := db.table; t != nil {
 		if !db.opts.reads() {
 			t.SetWriter(0)
 		}
-		err = t.Close()
+		err = errors.Join(err, t.Close())
 	}
 	db.share.mu.Unlock()
-	if db.attached {
-		db.attached = false
-		err = errors.Join(err, db.file.Unlock(lockAttached))
-	}
 	return err
 }
 
@@ -159,7 +159,8 @@ func (db *DB) attachWriter() error {
 	if able, err := db.canShare(); !able {
 		return err
 	}
-	err := db.attach(db.deadline())
+	deadline := db.deadline()
+	err := db.attach(deadline, func() error { return db.findStrangers(deadline) })
 	if errors.Is(err, errors.ErrUnsupported) {
 		return nil
 	}
@@ -172,11 +173,13 @@ func (db *DB) attachWriter() error {
 		return err
 	}
 	db.table.SetWriter(os.Getpid())
-	// Who is attached, and not by this table, came by another name of the data file, and has another one.
-	if err := db.file.Lock(lockAttached, true); err != nil {
-		if errors.Is(err, vfs.ErrLocked) {
-			return &LockedError{Path: db.path, Holder: db.holder(lockAttached), Reader: true}
-		}
+	return nil
+}
+
+// findStrangers gives an error if processes are attached by another table: they came by another name of the data file. Nobody
+// is attached by this one. A process that was killed may still be about to lose its locks.
+func (db *DB) findStrangers(deadline time.Time) error {
+	if err := db.awaitLock(lockAttached, true, deadline); err != nil {
 		return err
 	}
 	return db.file.Unlock(lockAttached)

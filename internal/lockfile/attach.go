@@ -38,10 +38,11 @@ type Table struct {
 
 // Attach attaches to the table in the named file, which it makes if need be. data is the data file, which the table is for.
 // While others make or remove the file it waits until the deadline, and then gives vfs.ErrLocked. The error is
-// errors.ErrUnsupported where memory cannot be shared, or the disk has no room for the table.
-func Attach(fsys vfs.FS, name string, perm fs.FileMode, data vfs.Info, deadline time.Time) (*Table, error) {
+// errors.ErrUnsupported where memory cannot be shared, or the disk has no room for the table. alone, if it is not nil, is called
+// when nobody else is attached, and nobody can be before it has returned; its error is Attach's.
+func Attach(fsys vfs.FS, name string, perm fs.FileMode, data vfs.Info, deadline time.Time, alone func() error) (*Table, error) {
 	for wait := 50 * time.Microsecond; ; wait = min(2*wait, 10*time.Millisecond) {
-		t, err := attach(fsys, name, perm, data)
+		t, err := attach(fsys, name, perm, data, alone)
 		if err == nil || !errors.Is(err, vfs.ErrLocked) || time.Now().After(deadline) {
 			return t, err
 		}
@@ -50,7 +51,7 @@ func Attach(fsys vfs.FS, name string, perm fs.FileMode, data vfs.Info, deadline 
 }
 
 // attach tries once. vfs.ErrLocked: another process is about to make or remove the file.
-func attach(fsys vfs.FS, name string, perm fs.FileMode, data vfs.Info) (t *Table, err error) {
+func attach(fsys vfs.FS, name string, perm fs.FileMode, data vfs.Info, alone func() error) (t *Table, err error) {
 	f, err := fsys.Open(name, os.O_RDWR|os.O_CREATE, perm)
 	if err != nil {
 		return nil, err
@@ -102,6 +103,11 @@ func attach(fsys vfs.FS, name string, perm fs.FileMode, data vfs.Info) (t *Table
 	if t.Fresh {
 		t.head(data)
 		step("made")
+		if alone != nil {
+			if err := alone(); err != nil {
+				return t, err
+			}
+		}
 		return t, f.Lock(lifeLock, false)
 	}
 	if !t.isFor(data) {
