@@ -449,7 +449,7 @@ func (db *DB) snapshotOf(st state) (*snapshot, error) {
 		}
 		db.withoutSet = true
 		db.begin(st)
-	} else if err := db.data.Cover(st.end); err != nil {
+	} else if err := db.follow(st.end); err != nil {
 		return nil, err
 	}
 	return newSnapshot(st, db.data.Map()), nil
@@ -514,10 +514,19 @@ func (db *DB) baseSnapshot(m page.Meta, clean bool) (*snapshot, error) {
 		}
 		return db.published.Load(), nil
 	}
-	if err := db.data.Cover(m.Pages); err != nil {
+	if err := db.follow(m.Pages); err != nil {
 		return nil, err
 	}
 	return db.readState(m, clean)
+}
+
+// follow maps pages that a writer may have added. Where that is in doubt it looks whether the mapping still shows the file: a
+// writer that came later may have made overlay copy it. Before a writer shows anything it has written the meta slots.
+func (db *DB) follow(end page.ID) error {
+	if err := db.data.Cover(end); err != nil {
+		return err
+	}
+	return db.checkMapping()
 }
 
 // pinShared is pin in a process that reads beside others. It takes no lock and stores nothing in shared memory unless the
