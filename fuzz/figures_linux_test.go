@@ -53,6 +53,17 @@ func figureOrders() map[string]func(string) ([]any, error) {
 	return map[string]func(string) ([]any, error){
 		"attach":  func(path string) ([]any, error) { return nil, open(path, folio.Options{ReadOnly: true}) },
 		"private": func(path string) ([]any, error) { return nil, open(path, folio.Options{Private: true}) },
+		"write": func(path string) (_ []any, err error) {
+			db, err = folio.Open(path, &folio.Options{LockTimeout: 50 * time.Millisecond})
+			return nil, err
+		},
+		"put": func(n string) ([]any, error) {
+			var x uint64
+			if _, err := fmt.Sscan(n, &x); err != nil {
+				return nil, err
+			}
+			return nil, db.Update(func(tx *folio.Tx) error { return tx.Root().Put(numberKey, le.AppendUint64(nil, x)) })
+		},
 		"close":   func(string) ([]any, error) { return nil, db.Close() },
 		"hold":    func(string) (_ []any, err error) { held, err = db.Begin(false); return nil, err },
 		"release": func(string) ([]any, error) { return nil, held.Rollback() },

@@ -90,6 +90,14 @@ func (h *helper) ask(order string, figures ...any) {
 	h.hear(figures...)
 }
 
+// refused wants that it cannot be done, and a word of why.
+func (h *helper) refused(why string) {
+	h.t.Helper()
+	if !h.out.Scan() || !strings.Contains(h.out.Text(), why) {
+		h.t.Errorf("a helper answers %q; want %q", h.out.Text(), why)
+	}
+}
+
 // toldAll has all helpers do the same at a time.
 func toldAll(helpers []*helper, order ...any) {
 	for _, h := range helpers {
@@ -113,7 +121,8 @@ func help(orders map[string]func(argument string) ([]any, error)) error {
 		}
 		figures, err := do(argument)
 		if err != nil {
-			return fmt.Errorf("%s: %w", order, err)
+			fmt.Println("failed:", err)
+			continue
 		}
 		fmt.Println(append([]any{"done"}, figures...)...)
 	}
