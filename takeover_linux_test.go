@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/foliodb/folio/internal/lockfile"
 	"github.com/foliodb/folio/internal/vfs"
 )
 
@@ -89,5 +90,23 @@ func TestChildKeepsNoLocks(t *testing.T) {
 	killed(t, w)
 	if out := openElsewhere(t, path, "write"); out != "opened" {
 		t.Errorf("while a child of the process that died runs: %s", out)
+	}
+}
+
+// The system tells nothing of another user's processes: then the writer is named as it named itself in the table.
+func TestHolderOfAnotherUser(t *testing.T) {
+	w := mustOpen(t, nil)
+	mustPut(t, w, "k", "v")
+	old := lockHolder
+	defer func() { lockHolder = old }()
+	lockHolder = func(vfs.Info, int64) int { return 0 }
+	_, err := tryAgain(w.Path(), Options{LockTimeout: time.Millisecond})
+	var locked *LockedError
+	if !errors.As(err, &locked) || locked.Holder != os.Getpid() {
+		t.Errorf("second writer: %v", err)
+	}
+	must(t, os.WriteFile(lockName(w.Path())+"2", make([]byte, 100), 0o600))
+	if pid := lockfile.WriterOf(vfs.OS, lockName(w.Path())+"2"); pid != 0 {
+		t.Errorf("junk names process %d", pid)
 	}
 }

@@ -140,6 +140,9 @@ func TestLive(t *testing.T) {
 	for i := 0; ; i++ {
 		list := tool(t, "readers", path)
 		if strings.Contains(list, fmt.Sprint(writer.Process.Pid)) && strings.HasPrefix(list, "process") {
+			if s := tool(t, "stats", path); !strings.Contains(s, fmt.Sprintf("process %d reads transaction", writer.Process.Pid)) {
+				t.Errorf("stats do not tell who reads the oldest state: %s", s)
+			}
 			break
 		}
 		if i == 200 {
