@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/foliodb/folio/internal/lockfile"
 	"github.com/foliodb/folio/internal/vfs"
 )
 
@@ -84,8 +85,15 @@ func (db *DB) holder(off int64) int {
 	if err != nil {
 		return 0
 	}
-	return vfs.LockHolder(info, off)
+	pid := lockHolder(info, off)
+	if pid == 0 && off == lockWriter { // another user's, of which the system tells nothing
+		pid = lockfile.WriterOf(db.opts.fs, lockName(db.file.Name()))
+	}
+	return pid
 }
+
+// lockHolder is replaced in tests.
+var lockHolder = vfs.LockHolder
 
 // unlock releases the locks.
 func (db *DB) unlock() error {

@@ -33,6 +33,8 @@ type sharing struct {
 	mu       sync.Mutex // held to pin in the table, and to let go of that
 	tidying  bool       // a timer lets go of what nobody reads. Guarded by mu
 	detached bool       // Close has begun to leave the table. Guarded by mu
+	asleep   bool       // the table says that nobody reads here. Guarded by mu
+	renewals uint64     // counts calls of renew. Guarded by mu
 }
 
 // shared is what a snapshot has in a process that reads beside others.
@@ -56,6 +58,7 @@ const (
 	pollAttach = 5 * time.Millisecond  // looks whether a process has attached, while commits are unpublished
 	pollIdle   = 20                    // looks without a commit in between: then they are published anyway
 	letGo      = 10 * time.Millisecond // a snapshot that no transaction of this process reads stays pinned
+	sleepAfter = 200 * time.Millisecond
 )
 
 // join attaches a store that is only read to the table. It reports whether it could; if not, the locks of the
@@ -65,15 +68,15 @@ func (db *DB) join() (bool, error) {
 		return false, err
 	}
 	deadline := db.deadline()
-	// Held as long as the process is attached. A writer has it exclusively for a moment when it cuts the file.
-	if err := db.awaitLock(lockAttached, deadline); err != nil {
-		return false, err
-	}
-	db.attached = true
-	err := db.attach(deadline)
+	err := db.attach(deadline, nil)
 	if err == nil {
-		if err = db.table.Join(); err == nil {
-			return true, nil
+		// Held as long as the process is attached, and never without the table: a writer that is alone in its table takes it for a
+		// stranger's. A writer has it exclusively for a moment when it cuts the file.
+		if err = db.awaitLock(lockAttached, false, deadline); err == nil {
+			db.attached = true
+			if err = db.table.Join(); err == nil {
+				return true, nil
+			}
 		}
 	}
 	return false, errors.Join(refusal(err), db.retreat())
@@ -105,15 +108,15 @@ func refusal(err error) error {
 	return err
 }
 
-// awaitLock takes a shared lock that others hold for moments only.
-func (db *DB) awaitLock(off int64, deadline time.Time) error {
+// awaitLock takes a lock that others hold for moments only.
+func (db *DB) awaitLock(off int64, exclusive bool, deadline time.Time) error {
 	for wait := 50 * time.Microsecond; ; wait = min(2*wait, 5*time.Millisecond) {
-		err := db.file.Lock(off, false)
+		err := db.file.Lock(off, exclusive)
 		if !errors.Is(err, vfs.ErrLocked) {
 			return err
 		}
 		if time.Now().After(deadline) {
-			return &LockedError{Path: db.path, Holder: db.holder(off)}
+			return &LockedError{Path: db.path, Holder: db.holder(off), Reader: exclusive}
 		}
 		time.Sleep(wait)
 	}
@@ -127,12 +130,12 @@ func (db *DB) deadline() time.Time {
 	return time.Now().Add(db.opts.LockTimeout)
 }
 
-func (db *DB) attach(deadline time.Time) error {
+func (db *DB) attach(deadline time.Time, alone func() error) error {
 	info, err := db.file.Stat()
 	if err != nil {
 		return err
 	}
-	db.table, err = lockfile.Attach(db.opts.fs, lockName(db.file.Name()), info.Mode.Perm(), info, deadline)
+	db.table, err = lockfile.Attach(db.opts.fs, lockName(db.file.Name()), info.Mode.Perm(), info, deadline, alone)
 	if errors.Is(err, vfs.ErrLocked) {
 		return &LockedError{Path: db.path}
 	}
@@ -144,17 +147,17 @@ func (db *DB) detach() error {
 	var err error
 	db.share.mu.Lock()
 	db.share.detached = true
+	if db.attached {
+		db.attached = false
+		err = db.file.Unlock(lockAttached)
+	}
 	if t := db.table; t != nil {
 		if !db.opts.reads() {
 			t.SetWriter(0)
 		}
-		err = t.Close()
+		err = errors.Join(err, t.Close())
 	}
 	db.share.mu.Unlock()
-	if db.attached {
-		db.attached = false
-		err = errors.Join(err, db.file.Unlock(lockAttached))
-	}
 	return err
 }
 
@@ -163,7 +166,8 @@ func (db *DB) attachWriter() error {
 	if able, err := db.canShare(); !able {
 		return err
 	}
-	err := db.attach(db.deadline())
+	deadline := db.deadline()
+	err := db.attach(deadline, func() error { return db.findStrangers(deadline) })
 	if errors.Is(err, errors.ErrUnsupported) {
 		return nil
 	}
@@ -176,11 +180,13 @@ func (db *DB) attachWriter() error {
 		return err
 	}
 	db.table.SetWriter(os.Getpid())
-	// Who is attached, and not by this table, came by another name of the data file, and has another one.
-	if err := db.file.Lock(lockAttached, true); err != nil {
-		if errors.Is(err, vfs.ErrLocked) {
-			return &LockedError{Path: db.path, Holder: db.holder(lockAttached), Reader: true}
-		}
+	return nil
+}
+
+// findStrangers gives an error if processes are attached by another table: they came by another name of the data file. Nobody
+// is attached by this one. A process that was killed may still be about to lose its locks.
+func (db *DB) findStrangers(deadline time.Time) error {
+	if err := db.awaitLock(lockAttached, true, deadline); err != nil {
 		return err
 	}
 	return db.file.Unlock(lockAttached)
@@ -342,8 +348,8 @@ func (db *DB) cut(end page.ID) error {
 	return errors.Join(db.data.Truncate(end), db.file.Unlock(lockAttached))
 }
 
-// accompanied reports whether a process is attached that reads: the file is not made shorter then.
-func (db *DB) accompanied() bool { return db.shows() && db.table.Attached() }
+// accompanied reports whether a process is attached that reads, or sleeps: the file is not made shorter then.
+func (db *DB) accompanied() bool { return db.shows() && db.table.Occupied() }
 
 // openShared opens a store that is only read, beside others: on the newest snapshot that a writer has shown, or, while
 // nobody writes, on the checkpoint and the log.
@@ -464,7 +470,7 @@ func (db *DB) snapshotOf(st state) (*snapshot, error) {
 		}
 		db.withoutSet = true
 		db.begin(st)
-	} else if err := db.data.Cover(st.end); err != nil {
+	} else if err := db.follow(st.end); err != nil {
 		return nil, err
 	}
 	return newSnapshot(st, db.data.Map()), nil
@@ -529,10 +535,19 @@ func (db *DB) baseSnapshot(m page.Meta, clean bool) (*snapshot, error) {
 		}
 		return db.published.Load(), nil
 	}
-	if err := db.data.Cover(m.Pages); err != nil {
+	if err := db.follow(m.Pages); err != nil {
 		return nil, err
 	}
 	return db.readState(m, clean)
+}
+
+// follow maps pages that a writer may have added. Where that is in doubt it looks whether the mapping still shows the file: a
+// writer that came later may have made overlay copy it. Before a writer shows anything it has written the meta slots.
+func (db *DB) follow(end page.ID) error {
+	if err := db.data.Cover(end); err != nil {
+		return err
+	}
+	return db.checkMapping()
 }
 
 // pinShared is pin in a process that reads beside others. It takes no lock and stores nothing in shared memory unless the
@@ -576,6 +591,11 @@ func (db *DB) renew() error {
 	if db.share.detached {
 		return ErrDatabaseNotOpen
 	}
+	db.share.renewals++
+	if db.share.asleep {
+		db.share.asleep = false
+		db.table.Wake()
+	}
 	s, err := db.awaitShared(db.renewOnce)
 	if err != nil {
 		return err
@@ -608,55 +628,4 @@ func (db *DB) renewOnce() (*snapshot, error) {
 	s.share.pin = pin
 	s.share.pinned.Store(true)
 	return s, nil
-}
-
-// tidyLater has a timer let go of snapshots that nobody here reads, so that a process that reads nothing costs the writer
-// nothing. sharing.mu is held, or nobody else has the store yet.
-func (db *DB) tidyLater() {
-	if db.opts.Private || db.share.tidying {
-		return
-	}
-	db.share.tidying = true
-	time.AfterFunc(letGo, db.tidy)
-}
-
-func (db *DB) tidy() {
-	db.share.mu.Lock()
-	defer db.share.mu.Unlock()
-	db.share.tidying = false
-	if db.share.detached {
-		return
-	}
-	g := &db.groups
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	newest := db.published.Load()
-	kept := g.old[:0]
-	left := false
-	for _, s := range g.old {
-		if db.letGo(s) {
-			s.m.Release()
-			continue
-		}
-		kept, left = append(kept, s), true
-	}
-	clear(g.old[len(kept):])
-	g.old = kept
-	if !db.letGo(newest) || left {
-		db.tidyLater()
-	}
-}
-
-// letGo takes the pin of a snapshot away if no transaction reads it, and reports whether it has none.
-func (db *DB) letGo(s *snapshot) bool {
-	if !s.share.pinned.Load() {
-		return s.pinned() == 0
-	}
-	s.share.pinned.Store(false)
-	if s.pinned() > 0 {
-		s.share.pinned.Store(true)
-		return false
-	}
-	db.table.Unpin(s.share.pin)
-	return true
 }

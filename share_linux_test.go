@@ -424,7 +424,7 @@ func TestReadersElsewhere(t *testing.T) {
 	if len(list) != 2 || list[0].Tx != tx.ID() || list[1].Tx != own.ID() {
 		t.Fatalf("readers: %v", list)
 	}
-	if s := w.Stats(); s.Processes != 1 || s.OldestReader != tx.ID() {
+	if s := w.Stats(); s.Processes != 1 || s.OldestReader != tx.ID() || s.Oldest != list[0] {
 		t.Errorf("stats: %+v", s)
 	}
 	// What they keep is told to others in the background, as commits come.

@@ -1,6 +1,7 @@
 package lockfile
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -38,10 +39,11 @@ type Table struct {
 
 // Attach attaches to the table in the named file, which it makes if need be. data is the data file, which the table is for.
 // While others make or remove the file it waits until the deadline, and then gives vfs.ErrLocked. The error is
-// errors.ErrUnsupported where memory cannot be shared, or the disk has no room for the table.
-func Attach(fsys vfs.FS, name string, perm fs.FileMode, data vfs.Info, deadline time.Time) (*Table, error) {
+// errors.ErrUnsupported where memory cannot be shared, or the disk has no room for the table. alone, if it is not nil, is called
+// when nobody else is attached, and nobody can be before it has returned; its error is Attach's.
+func Attach(fsys vfs.FS, name string, perm fs.FileMode, data vfs.Info, deadline time.Time, alone func() error) (*Table, error) {
 	for wait := 50 * time.Microsecond; ; wait = min(2*wait, 10*time.Millisecond) {
-		t, err := attach(fsys, name, perm, data)
+		t, err := attach(fsys, name, perm, data, alone)
 		if err == nil || !errors.Is(err, vfs.ErrLocked) || time.Now().After(deadline) {
 			return t, err
 		}
@@ -50,7 +52,7 @@ func Attach(fsys vfs.FS, name string, perm fs.FileMode, data vfs.Info, deadline 
 }
 
 // attach tries once. vfs.ErrLocked: another process is about to make or remove the file.
-func attach(fsys vfs.FS, name string, perm fs.FileMode, data vfs.Info) (t *Table, err error) {
+func attach(fsys vfs.FS, name string, perm fs.FileMode, data vfs.Info, alone func() error) (t *Table, err error) {
 	f, err := fsys.Open(name, os.O_RDWR|os.O_CREATE, perm)
 	if err != nil {
 		return nil, err
@@ -102,6 +104,11 @@ func attach(fsys vfs.FS, name string, perm fs.FileMode, data vfs.Info) (t *Table
 	if t.Fresh {
 		t.head(data)
 		step("made")
+		if alone != nil {
+			if err := alone(); err != nil {
+				return t, err
+			}
+		}
 		return t, f.Lock(lifeLock, false)
 	}
 	if !t.isFor(data) {
@@ -175,6 +182,21 @@ func (t *Table) Succeed(pid int) {
 
 // Writer returns the process that said that it writes; 0: none did.
 func (t *Table) Writer() int { return int(t.w.at(offWriter).Load()) }
+
+// WriterOf returns the process that said in the named file that it writes; 0: none did, or the file tells nothing. It is for
+// messages, of those who are not attached.
+func WriterOf(fsys vfs.FS, name string) int {
+	f, err := fsys.Open(name, os.O_RDONLY, 0)
+	if err != nil {
+		return 0
+	}
+	defer f.Close()
+	p := make([]byte, offWriter+8)
+	if _, err := f.ReadAt(p, 0); err != nil || binary.NativeEndian.Uint64(p[offMagic:]) != magic {
+		return 0
+	}
+	return int(binary.NativeEndian.Uint64(p[offWriter:]))
+}
 
 // Close frees the slots and leaves. The last process to leave removes the file.
 func (t *Table) Close() error {
