@@ -61,18 +61,22 @@ type DB struct {
 
 	background      sync.WaitGroup
 	publisher       atomic.Bool
+	resting         atomic.Bool // a timer is set: see rest
 	checkpointer    atomic.Bool
 	backgroundError atomic.Pointer[error]
 
 	writer sync.Mutex
 	// Guarded by writer; head and the free list's transactions by groups.mu too.
-	current   *Tx // the running write transaction
-	pager     pager
-	frames    frameTable
-	buffers   bufferPool
-	clean     []*frame // on the heap and in the data file, oldest first
-	head      state    // newest commit
-	opsBuffer wal.Ops
+	last         page.TxID   // the newest commit. Set with groups.mu held, too
+	restructured page.TxID   // the newest commit that made, deleted or moved a bucket. Guarded by the writer lock
+	applying     atomic.Bool // the backlog is being applied: what was acknowledged has a right to space
+	sorter       sorter      // guarded by the tree lock
+	pager        pager
+	frames       frameTable
+	buffers      bufferPool
+	clean        []*frame // on the heap and in the data file, oldest first
+	head         state    // newest commit
+	opsBuffer    wal.Ops
 
 	loading sync.Mutex
 	loaded  bool // the persisted free set has been read
@@ -298,7 +302,7 @@ func (db *DB) prepare(m page.Meta) (err error) {
 func (db *DB) begin(s state) {
 	db.free = freelist.New(max(s.end, page.FirstID), db.pageSize)
 	db.free.OnFree, db.free.Grow = db.dropped, db.growFile
-	db.head = s
+	db.head, db.last = s, s.tx
 	db.groups.acked = s
 	db.acked.Store(uint64(s.tx))
 }
@@ -429,12 +433,15 @@ func (db *DB) finish() error {
 	if err := db.settle(); err != nil {
 		return err
 	}
+	if err := db.applyAcknowledged(); err != nil {
+		return err
+	}
 	if db.newest().Tx != db.head.tx {
 		if err := db.checkpoint(); err != nil {
 			return err
 		}
 	}
-	db.reclaimLocked()
+	db.reclaim()
 	if db.worthCutting() {
 		if err := db.checkpoint(); err != nil {
 			return err

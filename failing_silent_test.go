@@ -54,6 +54,7 @@ var failSilences = []failSilence{
 	quiet("wal.(*Log).adopt", "allocate", "the log's end that has no space is not used"),
 	{"internal/lockfile.(*Table).fill", "", "", syscall.ENOSPC, "a process without a table has the locks of the data file", new(atomic.Int64), false},
 	quiet("(*DB).snapshotOf", "stat read", "a writer may be at the slots: they are read again, up to three times"),
+	{"(*DB).promise", "", "", syscall.ENOSPC, "the transaction takes what it needs itself, which may be less", new(atomic.Int64), false},
 	// What is done again by somebody who waits for it, and is told.
 	quiet("(*DB).inBackground", "", "nobody waits; Stats tells of a failed checkpoint, and the next one tries again"),
 	quiet("(*DB).afterCommit", "", "the log has the commit; the next reader, or checkpoint, writes the frames again"),

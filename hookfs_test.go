@@ -11,7 +11,7 @@ import (
 	"github.com/foliodb/folio/internal/vfs"
 )
 
-// hookFS is the real file system with a hook before and after each write and sync, so that a test
+// hookFS is the real file system with a hook before and after each write, sync and change of size, so that a test
 // can stop a goroutine at a certain call, fail it, or do something else meanwhile.
 type hookFS struct {
 	vfs.FS
@@ -63,6 +63,10 @@ func (f *hookFile) Sync() error { return f.around(vfs.KindSync, 0, nil, f.File.S
 
 func (f *hookFile) Truncate(n int64) error {
 	return f.around(vfs.KindTruncate, n, nil, func() error { return f.File.Truncate(n) })
+}
+
+func (f *hookFile) Allocate(off, n int64) error {
+	return f.around(vfs.KindAllocate, off, nil, func() error { return f.File.Allocate(off, n) })
 }
 
 func isLog(f vfs.File) bool { return filepath.Ext(f.Name()) == ".db-wal" }

@@ -582,6 +582,9 @@ func (db *DB) requireLog() error {
 		return outer(errors.Join(err, log.Close()))
 	}
 	db.log = log
+	db.groups.mu.Lock()
+	db.head.pos = log.End()
+	db.groups.mu.Unlock()
 	db.hasLog.Store(true)
 	return nil
 }

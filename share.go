@@ -25,7 +25,7 @@ import (
 type sharing struct {
 	// Of the writer.
 	polling atomic.Bool // a timer looks for processes that attach
-	aside   bool        // allocation is append-only: processes may read what another writer has shown. Guarded by writer
+	aside   atomic.Bool // allocation is append-only: processes may read what another writer has shown
 	shown   page.TxID   // the first snapshot that this writer showed to others. Guarded by groups.mu
 	pins    []uint64    // scratch. Guarded by groups.mu
 
@@ -211,13 +211,13 @@ func (db *DB) putAside() error {
 		return err
 	}
 	db.free.AppendOnly(max(pages, page.FirstID))
-	db.share.aside = true
+	db.share.aside.Store(true)
 	return nil
 }
 
-// bringBack ends putAside once no process reads a snapshot of another writer any more. The writer lock is held.
+// bringBack ends putAside once no process reads a snapshot of another writer any more. The tree lock is held.
 func (db *DB) bringBack() {
-	if !db.share.aside {
+	if !db.share.aside.Load() {
 		return
 	}
 	g := &db.groups
@@ -233,7 +233,7 @@ func (db *DB) bringBack() {
 	if old {
 		return
 	}
-	db.share.aside = false
+	db.share.aside.Store(false)
 	db.free.AppendOnly(0)
 }
 
@@ -359,7 +359,7 @@ func (db *DB) openShared() error {
 		return err
 	}
 	db.published.Store(s)
-	db.head = s.state
+	db.head, db.last = s.state, s.tx
 	db.groups.acked = s.state
 	db.acked.Store(uint64(s.tx))
 	db.tidyLater()

@@ -134,7 +134,9 @@ func (tx *Tx) Stats() TxStats {
 	}
 	s := tx.writing.stats
 	s.LogBytes = len(tx.ops)
-	s.Pages = int(tx.db.pager.heap) / tx.db.pageSize
+	if tx.holdsTree {
+		s.Pages = int(tx.db.pager.heap) / tx.db.pageSize
+	}
 	return s
 }
 
