@@ -19,10 +19,11 @@ import (
 
 // DB is an open store. All methods may be called from any goroutine.
 //
-// Locks, in order: writer, life, checkpointing, publishing, append, groups.mu. Who
+// Locks, in order: writer, life, checkpointing, tree, publishing, append, groups.mu. Who
 // holds one takes only what stands to the right of it. Nobody waits for a leader's sync
 // while holding publishing, append or groups.mu. A checkpoint neither takes the writer
-// lock nor waits for one who holds it. The free list and the log have locks of their own
+// lock nor waits for one who holds it. A transaction that holds the tree may take checkpointing:
+// ARCHITECTURE.md says why. The free list and the log have locks of their own
 // inside, behind all of these.
 type DB struct {
 	// Constant after Open.
@@ -66,17 +67,20 @@ type DB struct {
 	backgroundError atomic.Pointer[error]
 
 	writer sync.Mutex
-	// Guarded by writer; head and the free list's transactions by groups.mu too.
-	last         page.TxID   // the newest commit. Set with groups.mu held, too
-	restructured page.TxID   // the newest commit that made, deleted or moved a bucket. Guarded by the writer lock
-	applying     atomic.Bool // the backlog is being applied: what was acknowledged has a right to space
-	sorter       sorter      // guarded by the tree lock
-	pager        pager
-	frames       frameTable
-	buffers      bufferPool
-	clean        []*frame // on the heap and in the data file, oldest first
-	head         state    // newest commit
+	// Guarded by writer; last by groups.mu too.
+	last         page.TxID // newest commit
+	restructured page.TxID // newest commit that made, deleted or moved a bucket
 	opsBuffer    wal.Ops
+
+	// Guarded by the tree lock (groups.treeHeld); head and the free list's transactions by groups.mu too.
+	pager   pager
+	frames  frameTable
+	buffers bufferPool
+	clean   []*frame // on the heap and in the data file, oldest first
+	head    state    // newest commit that the tree has
+	sorter  sorter
+
+	applying atomic.Bool // the backlog is being applied: what was acknowledged has a right to space
 
 	loading sync.Mutex
 	loaded  bool // the persisted free set has been read
