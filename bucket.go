@@ -287,7 +287,7 @@ func (tx *Tx) logged() {
 }
 
 // bulkLimit is the number of bytes of operations from which a transaction commits by checkpoint.
-func (db *DB) bulkLimit() int64 { return min(db.opts.LogLimit/4, 16<<20) }
+func (db *DB) bulkLimit() int64 { return min(db.opts.LogLimit/4, 8<<20) }
 
 // path returns the names that lead from the root to the bucket, now.
 func (b *Bucket) path() [][]byte {

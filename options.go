@@ -79,7 +79,7 @@ type Options struct {
 	SyncInterval time.Duration
 
 	// LogLimit is roughly the largest size of the log in bytes: a checkpoint starts when three quarters are in
-	// use. It bounds the time of recovery. A transaction that would fill a quarter of it, or 16 MiB, is
+	// use. It bounds the time of recovery. A transaction that would fill a quarter of it, or 8 MiB, is
 	// written without the log. 0: 64 MiB; at least 256 KiB.
 	LogLimit int64
 
