@@ -382,10 +382,10 @@ func (db *DB) Close() error {
 		return nil
 	}
 	db.awaitReaders()
+	db.awaitBackground()
 	db.writer.Lock()
 	db.life.Lock()
 	defer db.life.Unlock()
-	db.background.Wait()
 	err := db.finish()
 	db.closed.Store(true)
 	db.writer.Unlock()
@@ -400,6 +400,16 @@ func (db *DB) awaitReaders() {
 		case <-time.After(10 * time.Millisecond): // a reader may have looked at closing just before it was set
 		}
 	}
+}
+
+// awaitBackground returns when nothing is left that runs beside transactions, and nothing new can begin: all commits have returned,
+// and no further one will be. It is waited for without a lock, because OnOldReader may call what takes one.
+func (db *DB) awaitBackground() {
+	db.writer.Lock()
+	db.life.Lock()
+	db.writer.Unlock()
+	db.life.Unlock()
+	db.background.Wait()
 }
 
 // readers counts the read transactions that are open.

@@ -111,3 +111,47 @@ func TestTraceReaders(t *testing.T) {
 		s.pins[i].n.Store(0)
 	}
 }
+
+// Close held the lock of the handle while it waited for the goroutine that looks at readers, which takes that lock: a Close right
+// behind a commit hung. What OnOldReader calls took it too.
+func TestCloseBesideWatch(t *testing.T) {
+	for range 100 {
+		db, err := OpenMemory(&Options{OnOldReader: func(Reader) {}})
+		must(t, err)
+		mustPut(t, db, "k", "v")
+		closed := make(chan struct{})
+		go func() { defer close(closed); db.Close() }()
+		waitFor(t, "Close", closed)
+	}
+}
+
+func TestCloseBesideOnOldReader(t *testing.T) {
+	var db *DB
+	called, goOn := make(chan struct{}), make(chan struct{})
+	o := &Options{OldReaderAge: 1, OnOldReader: func(Reader) {
+		close(called)
+		<-goOn
+		db.Stats()
+		db.Readers()
+		if err := db.Update(func(*Tx) error { return nil }); err != ErrDatabaseNotOpen {
+			t.Errorf("Update while Close waits: %v", err)
+		}
+		if err := db.Checkpoint(); err != nil {
+			t.Error(err)
+		}
+	}}
+	db = mustOpen(t, o)
+	tx, err := db.Begin(false)
+	must(t, err)
+	mustPut(t, db, "k", "v")
+	waitFor(t, "OnOldReader", called)
+	must(t, tx.Rollback())
+	closed := make(chan struct{})
+	go func() { defer close(closed); must(t, db.Close()) }()
+	for !db.closing.Load() {
+		time.Sleep(time.Millisecond)
+	}
+	time.Sleep(20 * time.Millisecond) // Close has no more to wait for than OnOldReader
+	close(goOn)
+	waitFor(t, "Close", closed)
+}
