@@ -519,22 +519,19 @@ func (db *DB) baseSnapshot(m page.Meta, clean bool) (*snapshot, error) {
 func (db *DB) pinShared() (*snapshot, *pinShard, error) {
 	for {
 		s := db.published.Load()
-		if db.isCurrent(s) {
-			shard := s.shard()
-			shard.n.Add(1)
-			// Who takes the pin away first says so, and then counts: one of the two sees the other.
-			if s.share.pinned.Load() {
-				if db.closing.Load() {
-					db.unpin(shard)
-					return nil, nil, ErrDatabaseNotOpen
-				}
-				return s, shard, nil
-			}
-			shard.n.Add(-1)
-		}
+		shard := s.shard()
+		shard.n.Add(1)
+		// Close says so first, and then counts: it is seen here, or leaves the table only after us.
 		if db.closing.Load() {
+			db.unpin(shard)
 			return nil, nil, ErrDatabaseNotOpen
 		}
+		// Who takes the pin away first says so too, and then counts: one of the two sees the other. A snapshot that is
+		// no longer shown may have been forgotten before it was counted.
+		if db.published.Load() == s && db.isCurrent(s) {
+			return s, shard, nil
+		}
+		db.unpin(shard)
 		if err := db.renew(); err != nil {
 			return nil, nil, outer(err)
 		}
