@@ -154,7 +154,7 @@ func (db *DB) open(path string) error {
 			break
 		}
 		db.unregister()
-		if err := errors.Join(db.detach(), db.unlock(), db.file.Close()); err != nil {
+		if err := errors.Join(db.turnBack(), db.unlock(), db.file.Close()); err != nil {
 			return err
 		}
 		db.file = nil

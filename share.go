@@ -76,7 +76,14 @@ func (db *DB) join() (bool, error) {
 			return true, nil
 		}
 	}
-	return false, errors.Join(refusal(err), db.detach())
+	return false, errors.Join(refusal(err), db.turnBack())
+}
+
+// turnBack is detach for an Open that goes on, or fails, without the table.
+func (db *DB) turnBack() error {
+	err := db.detach()
+	db.table, db.share.detached = nil, false
+	return err
 }
 
 // canShare reports whether the system lets processes share memory.
