@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/foliodb/folio/internal/lockfile"
 	"github.com/foliodb/folio/internal/vfs"
@@ -113,4 +114,55 @@ func TestNoSlot(t *testing.T) {
 	if twice > 0 {
 		t.Error("the table was unmapped twice")
 	}
+}
+
+// A relaxed commit found out that the log cannot be written, and told all who waited, while a leader showed to other processes what
+// it had synced. The leader told them again: it closed a channel that was closed.
+func TestPoisonedWhileShowing(t *testing.T) {
+	fsys := newHookFS()
+	w := mustOpen(t, &Options{fs: fsys, SyncInterval: time.Hour})
+	mustPut(t, w, "k", "v")
+	r := openAgain(t, w.Path(), Options{ReadOnly: true})
+	has(t, r, "k", "v")
+	reached, release := stopLogSync(fsys, nil)
+	var commits sync.WaitGroup
+	put := func(key string) {
+		commits.Go(func() {
+			if err := w.Update(func(tx *Tx) error { return tx.Root().Put([]byte(key), nil) }); err != nil && !errors.Is(err, ErrPoisoned) {
+				t.Errorf("%s: %v", key, err)
+			}
+		})
+	}
+	put("a")
+	<-reached
+	put("b") // shares a group with the next one: the one leads, and the other waits
+	put("c")
+	for waiting := 0; waiting < 2; time.Sleep(time.Millisecond) {
+		w.groups.mu.Lock()
+		if w.groups.open != nil {
+			waiting = w.groups.open.waiters
+		}
+		w.groups.mu.Unlock()
+	}
+	var once sync.Once
+	hook := hookFunc(func(kind vfs.Kind, f vfs.File, off int64, p []byte) error {
+		w.groups.mu.Lock()
+		second := w.groups.acked.tx >= 4
+		w.groups.mu.Unlock()
+		switch {
+		case kind != vfs.KindWrite || !second:
+		case isLog(f):
+			return errInjected
+		default: // published, to be shown
+			once.Do(func() {
+				if err := putRelaxed(w, "d"); !errors.Is(err, ErrPoisoned) {
+					t.Errorf("the log cannot be written: %v", err)
+				}
+			})
+		}
+		return nil
+	})
+	fsys.before.Store(&hook)
+	close(release)
+	commits.Wait()
 }
