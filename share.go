@@ -348,7 +348,7 @@ func (db *DB) accompanied() bool { return db.shows() && db.table.Attached() }
 // openShared opens a store that is only read, beside others: on the newest snapshot that a writer has shown, or, while
 // nobody writes, on the checkpoint and the log.
 func (db *DB) openShared() error {
-	s, err := db.awaitShared(db.acquire)
+	s, err := db.awaitShared(db.deadline(), db.acquire)
 	if err != nil {
 		return err
 	}
@@ -360,13 +360,15 @@ func (db *DB) openShared() error {
 	return nil
 }
 
-// awaitShared calls fn until it is not busy, at most for LockTimeout.
-func (db *DB) awaitShared(fn func() (*snapshot, error)) (*snapshot, error) {
-	deadline := db.deadline()
+// awaitShared calls fn until it is not busy, or Close has been called.
+func (db *DB) awaitShared(deadline time.Time, fn func() (*snapshot, error)) (*snapshot, error) {
 	for wait := 50 * time.Microsecond; ; wait = min(2*wait, 5*time.Millisecond) {
 		s, err := fn()
 		if !errors.Is(err, errBusy) {
 			return s, err
+		}
+		if db.closing.Load() {
+			return nil, ErrDatabaseNotOpen
 		}
 		if time.Now().After(deadline) {
 			return nil, &LockedError{Path: db.path, Holder: db.tableHolder()}
@@ -554,12 +556,13 @@ func (db *DB) isNewest(s *snapshot) bool {
 
 // renew sees to it that the newest snapshot is pinned and shown to this process.
 func (db *DB) renew() error {
+	deadline := db.deadline() // of all who wait at the same time
 	db.share.mu.Lock()
 	defer db.share.mu.Unlock()
 	if db.share.detached {
 		return ErrDatabaseNotOpen
 	}
-	s, err := db.awaitShared(db.renewOnce)
+	s, err := db.awaitShared(deadline, db.renewOnce)
 	if err != nil {
 		return err
 	}

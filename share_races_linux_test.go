@@ -166,3 +166,52 @@ func TestPoisonedWhileShowing(t *testing.T) {
 	close(release)
 	commits.Wait()
 }
+
+// stuck opens a store to read that cannot have the newest commit: its writer could not publish it.
+func stuck(t *testing.T, timeout time.Duration) *DB {
+	t.Helper()
+	w := mustOpen(t, nil)
+	mustPut(t, w, "k", "v")
+	r := openAgain(t, w.Path(), Options{ReadOnly: true, LockTimeout: timeout})
+	has(t, r, "k", "v")
+	w.table.Acknowledge(w.acked.Load() + 1)
+	return r
+}
+
+func view(db *DB) error { return db.View(func(*Tx) error { return nil }) }
+
+// Close waited as long as transactions do that wait for another process: for ever, if they do.
+func TestCloseBesideWaitForWriter(t *testing.T) {
+	r := stuck(t, -1)
+	began := make(chan error, 1)
+	go func() { began <- view(r) }()
+	for r.share.mu.TryLock() {
+		r.share.mu.Unlock()
+		time.Sleep(time.Millisecond)
+	}
+	closed := make(chan struct{})
+	go func() { defer close(closed); r.Close() }()
+	waitFor(t, "Close", closed)
+	if err := <-began; !errors.Is(err, ErrDatabaseNotOpen) {
+		t.Error(err)
+	}
+}
+
+// Transactions that wait for another process waited one after the other, the last one as long as all together.
+func TestWaitsForWriterDoNotAddUp(t *testing.T) {
+	const timeout, n = 100 * time.Millisecond, 50
+	r := stuck(t, timeout)
+	start := time.Now()
+	var views sync.WaitGroup
+	for range n {
+		views.Go(func() {
+			if err := view(r); !errors.Is(err, ErrTimeout) {
+				t.Error(err)
+			}
+		})
+	}
+	views.Wait()
+	if d := time.Since(start); d > n/2*timeout {
+		t.Errorf("%d transactions waited %v", n, d)
+	}
+}
