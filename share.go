@@ -64,13 +64,7 @@ func (db *DB) join() (bool, error) {
 	if able, err := db.canShare(); !able {
 		return false, err
 	}
-	deadline := db.deadline()
-	// Held as long as the process is attached. A writer has it exclusively for a moment when it cuts the file.
-	if err := db.awaitLock(lockAttached, deadline); err != nil {
-		return false, err
-	}
-	db.attached = true
-	err := db.attach(deadline)
+	err := db.attach()
 	if err == nil {
 		if err = db.table.Join(); err == nil {
 			return true, nil
@@ -105,20 +99,6 @@ func refusal(err error) error {
 	return err
 }
 
-// awaitLock takes a shared lock that others hold for moments only.
-func (db *DB) awaitLock(off int64, deadline time.Time) error {
-	for wait := 50 * time.Microsecond; ; wait = min(2*wait, 5*time.Millisecond) {
-		err := db.file.Lock(off, false)
-		if !errors.Is(err, vfs.ErrLocked) {
-			return err
-		}
-		if time.Now().After(deadline) {
-			return &LockedError{Path: db.path, Holder: db.holder(off)}
-		}
-		time.Sleep(wait)
-	}
-}
-
 // deadline is when a wait for other processes ends that begins now.
 func (db *DB) deadline() time.Time {
 	if db.opts.LockTimeout < 0 {
@@ -127,16 +107,62 @@ func (db *DB) deadline() time.Time {
 	return time.Now().Add(db.opts.LockTimeout)
 }
 
-func (db *DB) attach(deadline time.Time) error {
+// errElsewhere says that processes are attached, and not by this table: they came by another name of the data file, and have
+// another one. Or they are about to attach to this one: who has to wait for that lets go of lockAttached meanwhile.
+var errElsewhere = errors.New("folio: processes are attached by another name of the file")
+
+// attach makes the store part of the table, as soon as nobody is in the way.
+func (db *DB) attach() error {
 	info, err := db.file.Stat()
 	if err != nil {
 		return err
 	}
-	db.table, err = lockfile.Attach(db.opts.fs, lockName(db.file.Name()), info.Mode.Perm(), info, deadline)
-	if errors.Is(err, vfs.ErrLocked) {
-		return &LockedError{Path: db.path}
+	deadline := db.deadline()
+	for wait := 50 * time.Microsecond; ; wait = min(2*wait, 10*time.Millisecond) {
+		err := db.tryAttach(info)
+		if !errors.Is(err, vfs.ErrLocked) {
+			return err
+		}
+		if time.Now().After(deadline) {
+			locked := &LockedError{Path: db.path}
+			if errors.Is(err, errElsewhere) {
+				locked.Reader, locked.Holder = true, db.holder(lockAttached)
+			}
+			return locked
+		}
+		time.Sleep(wait)
+	}
+}
+
+func (db *DB) tryAttach(info vfs.Info) (err error) {
+	alone := db.alone
+	if db.opts.reads() {
+		// Held as long as the process is attached. A writer has it exclusively for a moment when it looks whether it is alone, and when
+		// it cuts the file.
+		if err := db.file.Lock(lockAttached, false); err != nil {
+			return err
+		}
+		db.attached = true
+		alone = nil
+	}
+	db.table, err = lockfile.Attach(db.opts.fs, lockName(db.file.Name()), info.Mode.Perm(), info, alone)
+	if err != nil && db.attached {
+		db.attached = false
+		err = errors.Join(err, db.file.Unlock(lockAttached))
 	}
 	return err
+}
+
+// alone is errElsewhere, and vfs.ErrLocked, where a process is attached. The writer asks, when the table has to be made anew.
+func (db *DB) alone() error {
+	err := db.file.Lock(lockAttached, true)
+	if errors.Is(err, vfs.ErrLocked) {
+		return errors.Join(errElsewhere, err)
+	}
+	if err != nil {
+		return err
+	}
+	return db.file.Unlock(lockAttached)
 }
 
 // detach leaves the table. The timer of tidyLater does nothing from then on.
@@ -163,27 +189,20 @@ func (db *DB) attachWriter() error {
 	if able, err := db.canShare(); !able {
 		return err
 	}
-	err := db.attach(db.deadline())
+	err := db.attach()
 	if errors.Is(err, errors.ErrUnsupported) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	if !db.table.Fresh {
-		db.table.Succeed(os.Getpid())
-		_, err := db.table.Reap()
-		return err
+	if db.table.Fresh {
+		db.table.SetWriter(os.Getpid())
+		return nil
 	}
-	db.table.SetWriter(os.Getpid())
-	// Who is attached, and not by this table, came by another name of the data file, and has another one.
-	if err := db.file.Lock(lockAttached, true); err != nil {
-		if errors.Is(err, vfs.ErrLocked) {
-			return &LockedError{Path: db.path, Holder: db.holder(lockAttached), Reader: true}
-		}
-		return err
-	}
-	return db.file.Unlock(lockAttached)
+	db.table.Succeed(os.Getpid())
+	_, err = db.table.Reap()
+	return err
 }
 
 // shows reports whether this process writes the store and shows others what it has published.

@@ -215,3 +215,44 @@ func TestWaitsForWriterDoNotAddUp(t *testing.T) {
 		t.Errorf("%d transactions waited %v", n, d)
 	}
 }
+
+// onWayFS does something when a process is about to open the table's file.
+type onWayFS struct {
+	vfs.FS
+	once *sync.Once
+	do   func()
+}
+
+func (f onWayFS) Open(name string, flag int, perm os.FileMode) (vfs.File, error) {
+	if filepath.Ext(name) == ".db-lock" {
+		f.once.Do(f.do)
+	}
+	return f.FS.Open(name, flag, perm)
+}
+
+// A writer that met a process on its way to the table took it for one that had come by another name of the file, and did not wait
+// for LockTimeout.
+func TestWriterMeetsReaderOnItsWay(t *testing.T) {
+	w := mustOpen(t, nil)
+	path := w.Path()
+	mustPut(t, w, "k", "v")
+	must(t, w.Close())
+	opened := make(chan struct{})
+	var err error
+	meet := func() {
+		go func() {
+			defer close(opened)
+			w, err = tryAgain(path, Options{LockTimeout: 5 * time.Second})
+		}()
+		select {
+		case <-opened:
+		case <-time.After(50 * time.Millisecond): // the writer waits for this process
+		}
+	}
+	r := mustOpenAt(t, path, &Options{ReadOnly: true, fs: onWayFS{vfs.OS, new(sync.Once), meet}})
+	waitFor(t, "the writer", opened)
+	must(t, err)
+	mustPut(t, w, "k", "w")
+	has(t, r, "k", "w")
+	must(t, w.Close())
+}
