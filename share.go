@@ -64,7 +64,7 @@ func (db *DB) join() (bool, error) {
 	if able, err := db.canShare(); !able {
 		return false, err
 	}
-	err := db.attach()
+	err := db.attach(time.Now().Add(min(max(db.opts.LockTimeout, minPatience), maxPatience)))
 	if err == nil {
 		if err = db.table.Join(); err == nil {
 			return true, nil
@@ -80,6 +80,13 @@ func (db *DB) turnBack() error {
 	return err
 }
 
+// How long a process that wants to read waits for those who are in the way by another name, before it
+// is content with the locks of the data file.
+const (
+	minPatience = 100 * time.Millisecond
+	maxPatience = time.Second
+)
+
 // canShare reports whether the system lets processes share memory.
 func (db *DB) canShare() (bool, error) {
 	_, err := db.file.Share(0)
@@ -91,7 +98,7 @@ func (db *DB) canShare() (bool, error) {
 
 // refusal drops errors that only mean that this process cannot take part in the table.
 func refusal(err error) error {
-	for _, e := range []error{errors.ErrUnsupported, fs.ErrPermission, syscall.EROFS} {
+	for _, e := range []error{errElsewhere, errors.ErrUnsupported, fs.ErrPermission, syscall.EROFS} {
 		if errors.Is(err, e) {
 			return nil
 		}
@@ -108,11 +115,15 @@ func (db *DB) deadline() time.Time {
 }
 
 // errElsewhere says that processes are attached, and not by this table: they came by another name of the data file, and have
-// another one. Or they are about to attach to this one: who has to wait for that lets go of lockAttached meanwhile.
+// another one.
 var errElsewhere = errors.New("folio: processes are attached by another name of the file")
 
-// attach makes the store part of the table, as soon as nobody is in the way.
-func (db *DB) attach() error {
+// attach makes the store part of the table, as soon as nobody is in the way. errElsewhere: somebody still was when patience ended.
+//
+// It takes lockAttached first, and has it for as long as it is attached. Whoever makes the table anew must be the only one who does,
+// so there is never more than one table with somebody in it. Others may be on their way to this one: who
+// has to wait lets go of the lock meanwhile.
+func (db *DB) attach(patience time.Time) error {
 	info, err := db.file.Stat()
 	if err != nil {
 		return err
@@ -120,49 +131,41 @@ func (db *DB) attach() error {
 	deadline := db.deadline()
 	for wait := 50 * time.Microsecond; ; wait = min(2*wait, 10*time.Millisecond) {
 		err := db.tryAttach(info)
-		if !errors.Is(err, vfs.ErrLocked) {
-			return err
-		}
-		if time.Now().After(deadline) {
-			locked := &LockedError{Path: db.path}
-			if errors.Is(err, errElsewhere) {
-				locked.Reader, locked.Holder = true, db.holder(lockAttached)
+		switch now := time.Now(); {
+		case errors.Is(err, errElsewhere):
+			if now.After(patience) {
+				return err
 			}
-			return locked
+		case !errors.Is(err, vfs.ErrLocked):
+			return err
+		case now.After(deadline):
+			return &LockedError{Path: db.path}
 		}
 		time.Sleep(wait)
 	}
 }
 
 func (db *DB) tryAttach(info vfs.Info) (err error) {
-	alone := db.alone
-	if db.opts.reads() {
-		// Held as long as the process is attached. A writer has it exclusively for a moment when it looks whether it is alone, and when
-		// it cuts the file.
-		if err := db.file.Lock(lockAttached, false); err != nil {
-			return err
-		}
-		db.attached = true
-		alone = nil
+	// The writer has it exclusively for the moment in which it cuts the file.
+	if err := db.file.Lock(lockAttached, false); err != nil {
+		return err
 	}
-	db.table, err = lockfile.Attach(db.opts.fs, lockName(db.file.Name()), info.Mode.Perm(), info, alone)
-	if err != nil && db.attached {
+	db.attached = true
+	db.table, err = lockfile.Attach(db.opts.fs, lockName(db.file.Name()), info.Mode.Perm(), info, db.alone)
+	if err != nil {
 		db.attached = false
 		err = errors.Join(err, db.file.Unlock(lockAttached))
 	}
 	return err
 }
 
-// alone is errElsewhere, and vfs.ErrLocked, where a process is attached. The writer asks, when the table has to be made anew.
+// alone is errElsewhere if another process has lockAttached.
 func (db *DB) alone() error {
-	err := db.file.Lock(lockAttached, true)
-	if errors.Is(err, vfs.ErrLocked) {
-		return errors.Join(errElsewhere, err)
+	others, err := db.file.LockedByOthers(lockAttached)
+	if err == nil && others {
+		err = errElsewhere
 	}
-	if err != nil {
-		return err
-	}
-	return db.file.Unlock(lockAttached)
+	return err
 }
 
 // detach leaves the table. The timer of tidyLater does nothing from then on.
@@ -189,9 +192,12 @@ func (db *DB) attachWriter() error {
 	if able, err := db.canShare(); !able {
 		return err
 	}
-	err := db.attach()
+	err := db.attach(db.deadline())
 	if errors.Is(err, errors.ErrUnsupported) {
 		return nil
+	}
+	if errors.Is(err, errElsewhere) {
+		return &LockedError{Path: db.path, Holder: db.holder(lockAttached), Reader: true}
 	}
 	if err != nil {
 		return err
@@ -358,7 +364,7 @@ func (db *DB) cut(end page.ID) error {
 		}
 		return err
 	}
-	return errors.Join(db.data.Truncate(end), db.file.Unlock(lockAttached))
+	return errors.Join(db.data.Truncate(end), db.file.Lock(lockAttached, false))
 }
 
 // accompanied reports whether a process is attached that reads: the file is not made shorter then.

@@ -256,3 +256,37 @@ func TestWriterMeetsReaderOnItsWay(t *testing.T) {
 	has(t, r, "k", "w")
 	must(t, w.Close())
 }
+
+// A process that reads by another name of the file was noticed by a writer only where nobody had attached by the writer's name.
+// Beside such a one the writer wrote over what the other read.
+func TestReadersByTwoNames(t *testing.T) {
+	w := mustOpen(t, nil)
+	path, other := w.Path(), filepath.Join(t.TempDir(), "other.db")
+	mustPut(t, w, "k", "v")
+	must(t, w.Close())
+	must(t, os.Link(path, other))
+	short := Options{LockTimeout: time.Millisecond}
+	first := openAgain(t, other, Options{ReadOnly: true})
+	for _, o := range []Options{{ReadOnly: true, LockTimeout: 1}, {Private: true, LockTimeout: 1}} {
+		second := openAgain(t, path, o)
+		has(t, first, "k", "v")
+		has(t, second, "k", "v")
+		for _, name := range []string{path, other} {
+			if _, err := tryAgain(name, short); !errors.Is(err, ErrTimeout) {
+				t.Errorf("writer beside readers by two names: %v", err)
+			}
+		}
+		must(t, second.Close())
+	}
+	must(t, first.Close())
+	w = openAgain(t, path, short)
+	// Beside a writer nobody gets in by another name, as long as it lives.
+	if _, err := tryAgain(other, Options{ReadOnly: true, LockTimeout: time.Millisecond}); !errors.Is(err, ErrTimeout) {
+		t.Errorf("reader by another name than the writer's: %v", err)
+	}
+	second := openAgain(t, path, Options{ReadOnly: true})
+	must(t, w.Close())
+	first = openAgain(t, other, Options{ReadOnly: true, LockTimeout: 1})
+	has(t, first, "k", "v")
+	has(t, second, "k", "v")
+}
