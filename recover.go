@@ -305,6 +305,9 @@ func (db *DB) recover() error {
 	}
 	db.hasLog.Store(true)
 	if err := db.log.Sync(); err != nil {
+		if res.tx != nil {
+			res.tx.abort()
+		}
 		return err
 	}
 	if res.tx == nil {
