@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -133,12 +134,15 @@ func (tx *Tx) CopyFile(path string, mode os.FileMode) error {
 		return ErrTxClosed
 	}
 	fsys := tx.db.opts.fs
-	if info, err := fsys.Stat(path); err == nil && (fileKey{info.Dev, info.Ino}) == tx.db.key {
+	info, err := fsys.Stat(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return outer(err) // it could be the store itself
+	}
+	if err == nil && (fileKey{info.Dev, info.Ino}) == tx.db.key {
 		return fmt.Errorf("folio: copy %s: is the store itself", path)
 	}
 	tmp := path + ".new-" + hex.EncodeToString(randomBytes(6))
-	err := place(fsys, tmp, fileMode(mode), tx.writeFile)
-	if err != nil {
+	if err := place(fsys, tmp, fileMode(mode), tx.writeFile); err != nil {
 		return outer(err)
 	}
 	if err := fsys.Rename(tmp, path); err != nil {

@@ -39,6 +39,16 @@ func (b *Bucket) Writable() bool { return b.tx.Writable() }
 
 // use panics when the bucket cannot be read: the caller's method has no error to return.
 func (b *Bucket) use(method string) {
+	b.useDeferred(method)
+	if b.tx.writing != nil && b.tx.deferred {
+		if err := b.tx.enterTree(); err != nil {
+			b.tx.spoil(err)
+		}
+	}
+}
+
+// useDeferred is use for what a deferred transaction can do without the tree.
+func (b *Bucket) useDeferred(method string) {
 	if b == nil {
 		panic("folio: " + method + " on a nil bucket")
 	}
@@ -76,10 +86,21 @@ func (b *Bucket) changeable() error {
 	if tx.failed != nil {
 		return tx.failed
 	}
+	if tx.deferred {
+		return nil
+	}
 	if err := tx.db.pager.relieve(); err != nil {
 		return tx.doom(err)
 	}
 	return nil
+}
+
+// changeableTree is changeable for changes that take the transaction over to the tree.
+func (b *Bucket) changeableTree() error {
+	if err := b.changeable(); err != nil {
+		return err
+	}
+	return b.tx.enterTree()
 }
 
 // unguarded reports whether faults of the mapping are the method's own to catch: in View and Update they are caught
@@ -166,6 +187,9 @@ func (b *Bucket) Put(key, value []byte) (err error) {
 	if len(value) > MaxValueSize {
 		return ErrValueTooLarge
 	}
+	if done, err := b.postpone(key, value, true); done || err != nil {
+		return err
+	}
 	if _, err := b.tree.Put(key, value, false); err != nil {
 		return b.fail(err)
 	}
@@ -188,6 +212,9 @@ func (b *Bucket) Delete(key []byte) (err error) {
 	}
 	if len(key) == 0 || len(key) > MaxKeySize {
 		return nil // no such key can be there
+	}
+	if done, err := b.postpone(key, nil, false); done || err != nil {
+		return err
 	}
 	found, err := b.tree.Delete(key, false)
 	if err != nil {
@@ -212,7 +239,7 @@ func (b *Bucket) DeleteRange(from, to []byte) (n int, err error) {
 	if b.unguarded() {
 		defer b.tx.catchError(debug.SetPanicOnFault(true), &err)
 	}
-	if err := b.changeable(); err != nil {
+	if err := b.changeableTree(); err != nil {
 		return 0, err
 	}
 	removed, err := b.tree.DeleteRange(from, to, b.dropChild)
@@ -274,7 +301,7 @@ func (b *Bucket) path() [][]byte {
 
 // Bucket returns the nested bucket of that name; nil: there is none.
 func (b *Bucket) Bucket(name []byte) *Bucket {
-	b.use("Bucket")
+	b.useDeferred("Bucket")
 	defer b.tx.catchUnmanaged(debug.SetPanicOnFault(true))
 	c, err := b.lookup(name)
 	if err != nil {
@@ -327,7 +354,11 @@ func (b *Bucket) adopt(name, value []byte) *Bucket {
 	}
 	c := &Bucket{tx: tx, sequence: h.Sequence}
 	c.nesting = &nesting{parent: b, name: bytes.Clone(name)}
-	c.tree.Init(h, image, nil, &tx.db.pager)
+	if tx.deferred {
+		c.tree.Init(h, image, &tx.view, nil)
+	} else {
+		c.tree.Init(h, image, nil, &tx.db.pager)
+	}
 	b.enlist(c)
 	return c
 }
@@ -352,7 +383,7 @@ func (b *Bucket) CreateBucket(name []byte) (c *Bucket, err error) {
 	if b.unguarded() {
 		defer b.tx.catchError(debug.SetPanicOnFault(true), &err)
 	}
-	if err := b.changeable(); err != nil {
+	if err := b.changeableTree(); err != nil {
 		return nil, err
 	}
 	if len(name) == 0 {
@@ -374,6 +405,7 @@ func (b *Bucket) CreateBucket(name []byte) (c *Bucket, err error) {
 		return nil, b.fail(err)
 	}
 	b.log()
+	b.tx.restructures = true
 	if b.tx.logs() {
 		b.tx.ops.CreateBucket(name)
 		b.tx.logged()
@@ -430,7 +462,7 @@ func (b *Bucket) DeleteBucket(name []byte) (err error) {
 
 // existing returns the nested bucket for a change of it.
 func (b *Bucket) existing(name []byte) (*Bucket, error) {
-	if err := b.changeable(); err != nil {
+	if err := b.changeableTree(); err != nil {
 		return nil, err
 	}
 	if len(name) == 0 {
@@ -472,6 +504,7 @@ func (b *Bucket) drop() error {
 	if err := b.tree.Drop(b.dropChild); err != nil {
 		return err
 	}
+	b.tx.restructures = true
 	b.dead = true
 	return nil
 }
@@ -542,6 +575,7 @@ func (b *Bucket) MoveBucket(name []byte, dst *Bucket) (err error) {
 	dst.enlist(c)
 	b.log()
 	dst.dirty, c.dirty = true, true
+	b.tx.restructures = true
 	b.tx.selected = nil // its path may have changed
 	if b.tx.logs() {
 		b.tx.ops.Bucket(from)
@@ -645,7 +679,7 @@ func (b *Bucket) Sequence() uint64 {
 
 // SetSequence sets the bucket's sequence number.
 func (b *Bucket) SetSequence(n uint64) error {
-	if err := b.changeable(); err != nil {
+	if err := b.changeableTree(); err != nil {
 		return err
 	}
 	b.sequence = n
@@ -659,7 +693,7 @@ func (b *Bucket) SetSequence(n uint64) error {
 
 // NextSequence raises the bucket's sequence number by one and returns it.
 func (b *Bucket) NextSequence() (uint64, error) {
-	if err := b.usable(); err != nil {
+	if err := b.changeableTree(); err != nil {
 		return 0, err
 	}
 	n := b.sequence + 1

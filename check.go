@@ -136,6 +136,9 @@ func (tx *Tx) Check() error {
 		if tx.failed != nil {
 			return tx.failed
 		}
+		if err := tx.enterTree(); err != nil {
+			return err
+		}
 		if err := tx.root.flush(false); err != nil {
 			return tx.doom(err)
 		}
@@ -174,6 +177,9 @@ func (db *DB) Check() error {
 // pinned while what it needs is written.
 func (db *DB) accountedView() (*Tx, *freelist.Account, error) {
 	if err := db.loadFree(); err != nil {
+		return nil, nil, err
+	}
+	if err := db.applyAcknowledged(); err != nil {
 		return nil, nil, err
 	}
 	g := &db.groups

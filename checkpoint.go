@@ -80,19 +80,23 @@ func (db *DB) checkpointNow() error {
 
 // worthCutting reports whether enough is free at the end of the file.
 func (db *DB) worthCutting() bool {
-	return int64(db.free.Tail())*int64(db.pageSize) >= db.opts.minCut && !db.accompanied()
+	g := &db.groups
+	g.mu.Lock()
+	busy := g.late.ops > 0 // it will grow again at once
+	g.mu.Unlock()
+	return !busy && int64(db.free.Tail())*int64(db.pageSize) >= db.opts.minCut && !db.accompanied()
 }
 
 // reclaim frees what no pin needs any more, unless a writer is at work, which does that itself.
 func (db *DB) reclaim() {
-	if !db.writer.TryLock() {
+	if !db.tryLockTree() {
 		return
 	}
-	defer db.writer.Unlock()
+	defer db.unlockTree()
 	db.reclaimLocked()
 }
 
-// reclaimLocked is reclaim for who holds the writer lock.
+// reclaimLocked is reclaim for who holds the tree lock.
 func (db *DB) reclaimLocked() {
 	g := &db.groups
 	g.mu.Lock()
@@ -102,6 +106,12 @@ func (db *DB) reclaimLocked() {
 
 // checkpoint runs the steps. The checkpoint lock is held.
 func (db *DB) checkpoint() error {
+	if err := db.settle(); err != nil {
+		return outer(err)
+	}
+	if err := db.applyAcknowledged(); err != nil {
+		return outer(err)
+	}
 	c := &checkpoint{db: db}
 	if err := c.begin(); err != nil {
 		return outer(err)
@@ -120,8 +130,9 @@ func (c *checkpoint) begin() error {
 	db.append.Lock()
 	defer db.append.Unlock()
 	var taken error
+	behind := false
 	_, err := db.flushLocked(func() {
-		c.state = db.lastSealed()
+		c.state, behind = db.head, len(g.late.groups) > 0
 		g.checkpointing, g.checkpointPin = true, c.state.tx
 		if c.set, taken = db.free.Snapshot(c.state.tx, db.cutThreshold()); taken != nil {
 			return
@@ -133,14 +144,11 @@ func (c *checkpoint) begin() error {
 		c.abandon()
 		return err
 	}
-	c.state.pos = db.log.End()
+	if !behind { // else the tree ends with a group that was appended before
+		c.state.pos = db.log.End()
+	}
 	return nil
 }
-
-// lastSealed is the state at the end of the newest sealed group. groups.mu is held and no
-// group is open. (The head itself may be ahead only within a commit's merge, which holds
-// groups.mu.)
-func (db *DB) lastSealed() state { return db.head }
 
 // cutThreshold is how many free pages at the end are worth cutting off; 0: none may be.
 func (db *DB) cutThreshold() int {
@@ -314,7 +322,7 @@ func (c *checkpoint) abandon() {
 }
 
 // checkpointDue reports whether a checkpoint should start: the log has grown to three quarters of its
-// limit, or the pages that the last checkpoint retains make up a sixteenth of the file.
+// limit, or the pages that the last checkpoint retains are an eighth of those in use.
 func (db *DB) checkpointDue() bool {
 	if db.volatile {
 		f := db.free.Stats()
@@ -323,33 +331,36 @@ func (db *DB) checkpointDue() bool {
 	if db.log.Live() > db.opts.LogLimit/4*3 {
 		return true
 	}
-	return db.retains(16)
+	return db.retains(8)
 }
 
-// retains reports whether the last checkpoint retains a part of the file, in pages that have died since.
+// retains reports whether the last checkpoint retains a part of what is in use besides, in pages that have died since.
 func (db *DB) retains(part uint64) bool {
 	g := &db.groups
 	g.mu.Lock()
 	pin := min(db.slots[0].meta.Tx, db.slots[1].meta.Tx)
 	g.mu.Unlock()
 	held := db.free.RetainedBy(pin)
-	return int64(held)*int64(db.pageSize) > minRetained && held > uint64(db.free.End())/part
+	return int64(held)*int64(db.pageSize) > minRetained && held > db.free.Alive()/part
 }
 
-// boundSpace waits for a checkpoint when the last one retains an eighth of the file: a writer that is faster than the
-// disk would make the file larger and larger meanwhile (up to 3.9 times the items' size, measured; 1.7 so). The writer lock is held.
+// boundSpace waits for a checkpoint when the last one retains a quarter of what is in use: changes that come faster than
+// the disk takes them would make the file larger and larger meanwhile. Neither the tree lock is held nor any behind it.
+//
+// With random keys, what is applied at once can change nearly every leaf of a small store. So while transactions come as fast as
+// they are taken the file can become twice as large as it has to be, and more; it is cut when they have stopped.
 func (db *DB) boundSpace() error {
-	if db.volatile || !db.hasLog.Load() || !db.retains(8) {
+	if db.volatile || !db.hasLog.Load() || !db.retains(4) {
 		return nil
 	}
 	db.checkpointing.Lock()
 	defer db.checkpointing.Unlock()
-	db.reclaimLocked()
-	if !db.retains(8) { // the one that was under way has done it
+	db.reclaim()
+	if !db.retains(4) { // the one that was under way has done it
 		return nil
 	}
 	err := db.checkpoint()
-	db.reclaimLocked()
+	db.reclaim()
 	return err
 }
 

@@ -32,7 +32,7 @@ func (tx *Tx) commit() (err error) {
 	}
 	if n == nil { // nothing to do, or done already
 		if tx.changed {
-			db.afterCommit()
+			db.afterCommit(tx.unknowing && !tx.restructures)
 		}
 		return nil
 	}
@@ -44,7 +44,7 @@ func (tx *Tx) commit() (err error) {
 	if err != nil {
 		return err
 	}
-	db.afterCommit()
+	db.afterCommit(tx.unknowing && !tx.restructures)
 	return nil
 }
 
@@ -55,7 +55,7 @@ func (tx *Tx) merge() (n *group, err error) {
 	merged := false
 	defer func() {
 		if !merged {
-			db.pager.rollback()
+			tx.leave()
 		}
 		tx.end()
 		db.writer.Unlock()
@@ -63,11 +63,20 @@ func (tx *Tx) merge() (n *group, err error) {
 	if tx.failed != nil {
 		return nil, fmt.Errorf("folio: transaction cannot be committed after a failed operation: %w", tx.failed)
 	}
-	if err := tx.root.flush(true); err != nil {
-		return nil, outer(err)
+	if tx.deferred && tx.changed {
+		n, err := tx.mergeDeferred()
+		if n != nil || err != nil {
+			merged = n != nil
+			return n, err
+		}
 	}
-	if err := db.pager.err; err != nil {
-		return nil, outer(db.named(err))
+	if !tx.deferred {
+		if err := tx.root.flush(true); err != nil {
+			return nil, outer(err)
+		}
+		if err := db.pager.err; err != nil {
+			return nil, outer(db.named(err))
+		}
 	}
 	if !tx.changed {
 		return nil, nil
@@ -98,6 +107,25 @@ func (tx *Tx) merge() (n *group, err error) {
 		return nil, db.poison(err)
 	}
 	return n, err
+}
+
+// mergeDeferred is merge for a deferred transaction. Neither a group nor an error: it has gone over to the tree.
+func (tx *Tx) mergeDeferred() (*group, error) {
+	db := tx.db
+	if err := db.poisoned(); err != nil {
+		return nil, err
+	}
+	if err := db.requireLog(); err != nil {
+		return nil, err
+	}
+	if err := db.reserve(wal.TxSize(len(tx.ops))); err != nil {
+		return nil, err
+	}
+	n, err := tx.joinDeferred()
+	if n != nil || err != nil {
+		return n, err
+	}
+	return nil, tx.enterTree()
 }
 
 // reserve makes sure that the log has room for n bytes more than what is on its way to
@@ -132,6 +160,14 @@ func (tx *Tx) join() (*group, error) {
 	if err := db.poisoned(); err != nil {
 		return nil, err
 	}
+	n := g.join(tx)
+	err := db.adopt(tx)
+	n.end, n.applied = db.head, true
+	return n, err
+}
+
+// join adds the transaction's record to the open group's. mu is held.
+func (g *groups) join(tx *Tx) *group {
 	n := g.open
 	if n == nil {
 		n = g.newGroup()
@@ -143,9 +179,7 @@ func (tx *Tx) join() (*group, error) {
 	}
 	n.log.Add(uint64(tx.id), tx.ops)
 	g.unappended += n.log.Size() - before
-	err := db.adopt()
-	n.end = db.head
-	return n, err
+	return n
 }
 
 // adopt makes the running transaction's state the head: its frames are held until the data
@@ -154,20 +188,26 @@ func (tx *Tx) join() (*group, error) {
 // The error is of a page that is superseded twice, which shows a damaged file. It comes too late
 // to undo anything, so the caller poisons: the page is not reused, and
 // no checkpoint claims that all is well.
-func (db *DB) adopt() error {
+func (db *DB) adopt(tx *Tx) error {
 	p := &db.pager
 	for _, f := range p.dead {
 		f.died = p.tx
 	}
 	db.groups.hold(p.own)
-	db.stats.commits.Add(1)
 	for _, d := range p.died {
 		db.groups.churn += uint64(d.N)
 	}
 	pins := db.pinsLocked()
 	err := db.free.Commit(p.tx, p.died, pins)
 	db.free.Reclaim(pins)
-	db.head = state{tx: db.current.id, root: db.current.root.header(), end: db.free.End()}
+	db.head = state{tx: tx.id, root: tx.root.header(), end: db.free.End()}
+	if tx.id > db.last {
+		db.last = tx.id
+		db.stats.commits.Add(1)
+	}
+	if tx.restructures {
+		db.restructured = tx.id
+	}
 	p.reset()
 	return db.named(err)
 }
@@ -205,7 +245,7 @@ func (db *DB) relax() error {
 		// Groups are appended in order and the append lock is held: all sealed ones are in the log. The last one need
 		// not be the newest, since settle puts stand-ins between them.
 		for _, n := range g.sealed {
-			db.acknowledge(n.end)
+			db.acknowledge(n)
 		}
 		g.forget()
 		g.mu.Unlock()
@@ -243,24 +283,28 @@ func (g *groups) forget() {
 // afterCommit does what should follow a commit, once it has been acknowledged: publishing while
 // readers come and go, so that they find nothing to write; and a checkpoint when the log, or
 // the space that only the last checkpoint retains, has grown.
-func (db *DB) afterCommit() {
+//
+// show asks for publishing at once: the transaction could not be deferred because the published snapshot does not have the buckets
+// that there are, and the next ones should be.
+func (db *DB) afterCommit(show bool) {
 	g := &db.groups
 	g.mu.Lock()
-	pending := g.pendingBytes
+	pending, late := g.pendingBytes, g.late.bytes
 	g.mu.Unlock()
 	db.watch()
 	switch {
-	case db.wanted.Load():
+	case db.wanted.Load() || show:
 		db.wanted.Store(false)
 		db.publish() // an error is the next reader's: it tries again
-	case pending > db.opts.MemoryLimit/4:
-		db.inBackground(&db.publisher, func() { db.publish() })
+	case pending > db.opts.MemoryLimit/4 || late > db.backlogLimit()/8:
+		db.inBackground(&db.publisher, func() { db.noteBackground(db.drain()) })
 	}
 	if db.checkpointDue() {
 		db.inBackground(&db.checkpointer, func() {
 			db.noteBackground(db.checkpointNow())
 		})
 	}
+	db.restLater()
 }
 
 // noteBackground keeps the error of work that nobody waits for, for Stats; nil clears it.
@@ -324,9 +368,9 @@ func (tx *Tx) commitByCheckpoint() (merged bool, err error) {
 		return false, outer(err)
 	}
 	g.mu.Lock()
-	err = db.adopt()
+	err = db.adopt(tx)
 	db.head.pos = c.state.pos
-	db.acknowledge(db.head)
+	db.acknowledgeHead()
 	g.mu.Unlock()
 	if err != nil {
 		return true, db.poison(err)

@@ -19,7 +19,9 @@ func (tx *Tx) compact(path string) (err error) {
 	if err := tx.audit(nil); err != nil {
 		return err // a copy would look sound; and buckets may go round in a circle
 	}
-	if _, err := db.opts.fs.Stat(path); err == nil {
+	if there, err := exists(db.opts.fs, path); err != nil {
+		return outer(err)
+	} else if there {
 		return &fs.PathError{Op: "folio: compact", Path: path, Err: fs.ErrExist}
 	}
 	tmp := path + ".new-" + hex.EncodeToString(randomBytes(6))

@@ -248,7 +248,7 @@ func (c *crashHunt) place(s *vfs.State, salt uint64) (fsys vfs.FS, path string, 
 	names := s.Names()
 	if salt>>20%8 == 0 || slices.ContainsFunc(names, func(name string) bool { return strings.Contains(name, ".new-") }) {
 		path = c.fresh()
-		return vfs.OS, path, s.Materialise(filepath.Dir(path))
+		return vfs.OS, path, errors.Join(s.Materialise(filepath.Dir(path)), leaveTable(path, salt))
 	}
 	c.dirs++
 	dir := fmt.Sprintf("/memory/%d", c.dirs)
@@ -356,6 +356,10 @@ func indent(s string) string {
 func (c *crashHunt) lives(fsys vfs.FS, path string, p crashPromise, salt uint64) (k uint64, err error) {
 	o := c.opts
 	o.fs = fsys
+	seen, err := crashLook(path, o, p, salt)
+	if err != nil {
+		return 0, err
+	}
 	db, err := Open(path, &o)
 	if err != nil {
 		return 0, fmt.Errorf("open: %w", err)
@@ -363,6 +367,9 @@ func (c *crashHunt) lives(fsys vfs.FS, path string, p crashPromise, salt uint64)
 	defer func() { crashKill(db) }()
 	if k, err = crashVerify(db, p.line, p.lo, p.hi); err != nil {
 		return k, err
+	}
+	if seen != nil && k != *seen {
+		return k, fmt.Errorf("holds transaction %d, and %d when it was opened for reading", k, *seen)
 	}
 	if err := db.Check(); err != nil {
 		return k, fmt.Errorf("check: %w", err)

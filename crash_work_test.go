@@ -1,7 +1,6 @@
 package folio
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
 	"path/filepath"
@@ -12,155 +11,6 @@ import (
 
 	"github.com/foliodb/folio/internal/vfs"
 )
-
-// crashRun is one life of a store on a recorder. Marks in its log say what was promised when:
-//
-//	begin n     transaction n is about to commit: from here on a crash may leave it
-//	ack n       it was acknowledged: no crash may take it
-//	observed n  a reader was shown it, likewise
-//	relaxed n   it was acknowledged, or shown, in a store with relaxed commits: the death of the process must not take it
-type crashRun struct {
-	db      *DB
-	rec     *vfs.Recorder
-	opts    Options
-	path    string
-	line    *crashLine
-	relaxed atomic.Uint64 // newest relaxed commit
-	weak    bool          // relaxed commits are made, so what is shown may be lost
-	failing bool          // calls are made to fail: errors are borne
-
-	mu   sync.Mutex
-	errs []error // met
-}
-
-// note keeps an error for the end.
-func (r *crashRun) note(err error) {
-	if err != nil {
-		r.mu.Lock()
-		r.errs = append(r.errs, err)
-		r.mu.Unlock()
-	}
-}
-
-func (r *crashRun) err() error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return errors.Join(r.errs...)
-}
-
-func (r *crashRun) open() {
-	o := r.opts
-	o.fs = r.rec
-	o.moving = func(k TxID) {
-		r.line.hold(uint64(k), true)
-		r.rec.Mark("begin", uint64(k))
-	}
-	db, err := Open(r.path, &o)
-	r.note(err)
-	r.db = db
-}
-
-// ok says that the store is open and nothing has gone wrong yet.
-func (r *crashRun) ok() bool { return r.db != nil && r.err() == nil }
-
-// commit makes n durable transactions.
-func (r *crashRun) commit(n int) {
-	for ; n > 0 && r.db != nil; n-- {
-		k, err := r.line.commit(r.db, Sync, func(k uint64) { r.rec.Mark("begin", k) })
-		r.note(err)
-		if err == nil {
-			r.rec.Mark("ack", k)
-		} else if !r.failing {
-			return
-		}
-	}
-}
-
-// relax makes n relaxed transactions.
-func (r *crashRun) relax(n int) {
-	for ; n > 0 && r.db != nil; n-- {
-		k, err := r.line.commit(r.db, Relaxed, func(k uint64) { r.rec.Mark("begin", k) })
-		r.note(err)
-		if err == nil {
-			r.rec.Mark("relaxed", k)
-			r.relaxed.Store(max(r.relaxed.Load(), k))
-		}
-	}
-}
-
-// durable calls fn, which makes all relaxed commits so far durable.
-func (r *crashRun) durable(fn func() error) {
-	if r.db == nil {
-		return
-	}
-	k := r.relaxed.Load()
-	err := fn()
-	r.note(err)
-	if err == nil && k > 0 {
-		r.rec.Mark("ack", k)
-	}
-}
-
-func (r *crashRun) sync()       { r.durable(func() error { return r.db.Sync() }) }
-func (r *crashRun) checkpoint() { r.durable(func() error { return r.db.Checkpoint() }) }
-
-func (r *crashRun) close() {
-	r.durable(func() error { return r.db.Close() })
-	r.db = nil
-}
-
-// view looks at the store, compares it with the timeline and marks what it was shown.
-func (r *crashRun) view() {
-	if r.db == nil {
-		return
-	}
-	r.note(r.db.View(func(tx *Tx) error {
-		r.observed(tx)
-		return crashCompare(tx, r.line)
-	}))
-}
-
-func (r *crashRun) observed(tx *Tx) {
-	kind := "observed"
-	if r.weak {
-		kind = "relaxed"
-	}
-	r.rec.Mark(kind, uint64(tx.ID()))
-}
-
-// crashKill lets go of a store as the death of the process does: nothing is written.
-func crashKill(db *DB) {
-	if db == nil || db.closing.Swap(true) {
-		return
-	}
-	db.background.Wait()
-	db.life.Lock()
-	db.closed.Store(true)
-	db.life.Unlock()
-	db.release()
-}
-
-// copy makes copy number i of the store in the store's own directory.
-func (r *crashRun) copy(i int, how func(tx *Tx, path string) error) {
-	if r.db == nil {
-		return
-	}
-	r.note(r.db.View(func(tx *Tx) error {
-		r.observed(tx)
-		r.rec.Mark(fmt.Sprintf("copying%d", i), uint64(tx.ID()))
-		err := how(tx, filepath.Join(filepath.Dir(r.path), copyName(i)))
-		if err == nil {
-			r.rec.Mark(fmt.Sprintf("copied%d", i), uint64(tx.ID()))
-		}
-		return err
-	}))
-}
-
-func (r *crashRun) backup(i int) {
-	r.copy(i, func(tx *Tx, path string) error { return tx.CopyFile(path, 0o600) })
-}
-
-func (r *crashRun) compact(i int) { r.copy(i, (*Tx).compact) }
 
 // Profiles of transactions.
 
@@ -459,37 +309,50 @@ var crashWorks = []crashWork{
 	}},
 	{name: "reader", profile: crashSmall, run: func(r *crashRun) {
 		r.commit(4)
-		tx, err := r.db.Begin(false)
-		if err != nil {
-			r.note(err)
+		tx := r.begin()
+		if tx == nil {
 			return
 		}
 		defer tx.Rollback()
-		r.observed(tx)
 		for range 3 {
 			r.commit(4)
 			r.view()
 			r.checkpoint()
-			r.note(crashCompare(tx, r.line))
+			r.compare(tx)
 		}
 	}},
 	{name: "growth", profile: crashRange, opts: Options{LogLimit: 4 << 20}, run: func(r *crashRun) {
 		// The file outgrows a mapping several times, while a reader holds the first one.
 		r.commit(1)
-		tx, err := r.db.Begin(false)
-		if err != nil {
-			r.note(err)
+		tx := r.begin()
+		if tx == nil {
 			return
 		}
 		defer tx.Rollback()
-		r.observed(tx)
 		for range 3 {
 			r.commit(4)
 			r.view()
-			r.note(crashCompare(tx, r.line))
+			r.compare(tx)
 		}
 		r.checkpoint()
-		r.note(crashCompare(tx, r.line))
+		r.compare(tx)
+	}},
+	{name: "pages of 16 KiB", profile: crashNest, opts: Options{PageSize: 16 << 10}, run: func(r *crashRun) {
+		r.commit(8)
+		r.view()
+		r.checkpoint()
+		r.commit(6)
+		r.view()
+		r.commit(2)
+		r.close()
+	}},
+	{name: "pages of 64 KiB", profile: crashWide, opts: Options{PageSize: 64 << 10, LogLimit: minLimit}, run: func(r *crashRun) {
+		for range 3 {
+			r.commit(4)
+			r.view()
+			r.checkpoint()
+		}
+		r.commit(3)
 	}},
 	{name: "copies", profile: crashNest, run: func(r *crashRun) {
 		r.commit(6)
@@ -544,6 +407,7 @@ func (w *crashWork) start(t testing.TB, fsys vfs.FS, seed uint64, failing bool) 
 	r.opts.random = func() uint64 { return seed*0x9e3779b97f4a7c15 + random.Add(1) }
 	r.opts.reservation = w.reservation()
 	r.opts.minCut = 16 << 10
+	r.fs = r.rec
 	if r.open(); r.db != nil {
 		w.run(r)
 	}

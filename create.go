@@ -90,11 +90,11 @@ func (db *DB) initialise(path string) error {
 	if blank, err := isBlank(db.file); err != nil || !blank {
 		return err
 	}
-	if _, err := db.opts.fs.Stat(logName(path)); err == nil {
+	if there, err := exists(db.opts.fs, logName(path)); err != nil {
+		return err
+	} else if there {
 		return &logError{fmt.Errorf("%s is there, but its data file %s is empty: put the data file back, or move the log away",
 			logName(path), filepath.Base(path))}
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return err
 	}
 	if err := db.format(db.file); err != nil {
 		return err
@@ -103,6 +103,15 @@ func (db *DB) initialise(path string) error {
 		return err
 	}
 	return db.opts.fs.SyncDir(filepath.Dir(path))
+}
+
+// exists reports whether there is a file of this name. Who cannot tell must not take it for missing.
+func exists(fsys vfs.FS, name string) (bool, error) {
+	_, err := fsys.Stat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // isBlank reports whether a file is empty, or as short as a new store and all zeros.

@@ -19,10 +19,11 @@ import (
 
 // DB is an open store. All methods may be called from any goroutine.
 //
-// Locks, in order: writer, life, checkpointing, publishing, append, groups.mu. Who
+// Locks, in order: writer, life, checkpointing, tree, publishing, append, groups.mu. Who
 // holds one takes only what stands to the right of it. Nobody waits for a leader's sync
 // while holding publishing, append or groups.mu. A checkpoint neither takes the writer
-// lock nor waits for one who holds it. The free list and the log have locks of their own
+// lock nor waits for one who holds it. A transaction that holds the tree may take checkpointing:
+// ARCHITECTURE.md says why. The free list and the log have locks of their own
 // inside, behind all of these.
 type DB struct {
 	// Constant after Open.
@@ -61,18 +62,25 @@ type DB struct {
 
 	background      sync.WaitGroup
 	publisher       atomic.Bool
+	resting         atomic.Bool // a timer is set: see rest
 	checkpointer    atomic.Bool
 	backgroundError atomic.Pointer[error]
 
 	writer sync.Mutex
-	// Guarded by writer; head and the free list's transactions by groups.mu too.
-	current   *Tx // the running write transaction
-	pager     pager
-	frames    frameTable
-	buffers   bufferPool
-	clean     []*frame // on the heap and in the data file, oldest first
-	head      state    // newest commit
-	opsBuffer wal.Ops
+	// Guarded by writer; last by groups.mu too.
+	last         page.TxID // newest commit
+	restructured page.TxID // newest commit that made, deleted or moved a bucket
+	opsBuffer    wal.Ops
+
+	// Guarded by the tree lock (groups.treeHeld); head and the free list's transactions by groups.mu too.
+	pager   pager
+	frames  frameTable
+	buffers bufferPool
+	clean   []*frame // on the heap and in the data file, oldest first
+	head    state    // newest commit that the tree has
+	sorter  sorter
+
+	applying atomic.Bool // the backlog is being applied: what was acknowledged has a right to space
 
 	loading sync.Mutex
 	loaded  bool // the persisted free set has been read
@@ -154,7 +162,7 @@ func (db *DB) open(path string) error {
 			break
 		}
 		db.unregister()
-		if err := errors.Join(db.turnBack(), db.unlock(), db.file.Close()); err != nil {
+		if err := errors.Join(db.retreat(), db.unlock(), db.file.Close()); err != nil {
 			return err
 		}
 		db.file = nil
@@ -201,7 +209,9 @@ func (db *DB) openFile(path string) error {
 		if !errors.Is(err, fs.ErrNotExist) || o.reads() || tries == 3 {
 			return err
 		}
-		if _, err := o.fs.Stat(logName(path)); err == nil {
+		if there, err := exists(o.fs, logName(path)); err != nil {
+			return err
+		} else if there {
 			return &logError{fmt.Errorf("%s is there without its data file %s: a log alone cannot make a store; "+
 				"put the data file back, or move the log away", logName(path), filepath.Base(path))}
 		}
@@ -296,7 +306,7 @@ func (db *DB) prepare(m page.Meta) (err error) {
 func (db *DB) begin(s state) {
 	db.free = freelist.New(max(s.end, page.FirstID), db.pageSize)
 	db.free.OnFree, db.free.Grow = db.dropped, db.growFile
-	db.head = s
+	db.head, db.last = s, s.tx
 	db.groups.acked = s
 	db.acked.Store(uint64(s.tx))
 }
@@ -437,12 +447,15 @@ func (db *DB) finish() error {
 	if err := db.settle(); err != nil {
 		return err
 	}
+	if err := db.applyAcknowledged(); err != nil {
+		return err
+	}
 	if db.newest().Tx != db.head.tx {
 		if err := db.checkpoint(); err != nil {
 			return err
 		}
 	}
-	db.reclaimLocked()
+	db.reclaim()
 	if db.worthCutting() {
 		if err := db.checkpoint(); err != nil {
 			return err

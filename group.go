@@ -18,8 +18,13 @@ import (
 // A relaxed commit seals the open group too, and readers are shown it at once. Then the group is
 // forgotten, unless somebody in it waits for the sync.
 type group struct {
-	end state // of its last transaction
+	end state // of its last transaction; until that is applied, with its number alone
 	log *wal.Group
+
+	// Guarded by groups.mu.
+	applied bool     // the tree has it, and end is whole; of the open group: as far as it goes
+	late    [][]byte // operations that the tree does not have; not changed once the group is sealed
+	lateOps int
 
 	// Guarded by groups.mu.
 	syncs    int // transactions that wait, or are going to, for the sync
@@ -37,6 +42,10 @@ type groups struct {
 
 	open   *group
 	sealed []*group // not yet durable, in order
+	late   backlog
+
+	treeHeld bool          // somebody has the tree lock
+	treeFree chan struct{} // closed when that ends, or the backlog gets shorter; nil: nobody waits
 
 	// Relaxed groups that were appended and forgotten, and how many of them a sync has covered.
 	relaxed, relaxedSynced uint64
@@ -143,6 +152,9 @@ func (db *DB) flushLocked(sealed func()) (*group, error) {
 	defer g.mu.Unlock()
 	db.stats.groups.Add(1)
 	n.end.pos = pos
+	if db.head.tx == n.end.tx {
+		db.head.pos = pos
+	}
 	n.appended = true
 	g.unappended -= size
 	n.log.Reset()
@@ -186,7 +198,7 @@ func (db *DB) lead() {
 	}
 	g.relaxedSynced = relaxed
 	for _, n := range covered {
-		db.acknowledge(n.end)
+		db.acknowledge(n)
 	}
 	if db.shows() {
 		g.mu.Unlock()
@@ -204,11 +216,23 @@ func (db *DB) lead() {
 	g.sealed = slices.DeleteFunc(g.sealed, func(n *group) bool { return n.durable })
 }
 
-// acknowledge makes s what the next reader is shown. groups.mu is held.
-func (db *DB) acknowledge(s state) {
-	if s.tx > db.groups.acked.tx {
-		db.groups.acked = s
-		db.acked.Store(uint64(s.tx))
+// acknowledge makes the end of the group what the next reader is shown, who has to apply it first if the tree does not have it.
+// groups.mu is held.
+func (db *DB) acknowledge(n *group) {
+	if n.end.tx <= page.TxID(db.acked.Load()) {
+		return
+	}
+	db.acked.Store(uint64(n.end.tx))
+	if n.applied {
+		db.groups.acked = n.end
+	}
+}
+
+// acknowledgeHead is acknowledge for a state that does not come by a group. groups.mu is held.
+func (db *DB) acknowledgeHead() {
+	if db.head.tx > page.TxID(db.acked.Load()) {
+		db.groups.acked = db.head
+		db.acked.Store(uint64(db.head.tx))
 	}
 }
 
@@ -288,7 +312,7 @@ func (db *DB) settle() error {
 	}
 	// A group of nothing, behind all others. Waiting for the last one that is there would not do: it may be
 	// forgotten meanwhile, and those that have been forgotten may be younger.
-	n := &group{end: g.acked, appended: true, syncs: 1}
+	n := &group{end: state{tx: page.TxID(db.acked.Load())}, appended: true, syncs: 1}
 	g.sealed = append(g.sealed, n)
 	g.mu.Unlock()
 	return db.await(n)

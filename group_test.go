@@ -358,7 +358,10 @@ func TestSealedGroupBeforeStandInIsPinned(t *testing.T) {
 	fsys := newHookFS()
 	db := mustOpen(t, &Options{fs: fsys})
 	put := func(value string) error {
-		return db.Update(func(tx *Tx) error { return tx.Root().Put([]byte("a"), []byte(value)) })
+		return db.Update(func(tx *Tx) error {
+			tx.Root().Get([]byte("a")) // takes it to the tree
+			return tx.Root().Put([]byte("a"), []byte(value))
+		})
 	}
 	until := func(cond func(g *groups) bool) {
 		for ok := false; !ok; time.Sleep(time.Millisecond) {

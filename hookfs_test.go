@@ -11,7 +11,7 @@ import (
 	"github.com/foliodb/folio/internal/vfs"
 )
 
-// hookFS is the real file system with a hook before and after each write and sync, so that a test
+// hookFS is the real file system with a hook before and after each write, sync and change of size, so that a test
 // can stop a goroutine at a certain call, fail it, or do something else meanwhile.
 type hookFS struct {
 	vfs.FS
@@ -63,6 +63,10 @@ func (f *hookFile) Sync() error { return f.around(vfs.KindSync, 0, nil, f.File.S
 
 func (f *hookFile) Truncate(n int64) error {
 	return f.around(vfs.KindTruncate, n, nil, func() error { return f.File.Truncate(n) })
+}
+
+func (f *hookFile) Allocate(off, n int64) error {
+	return f.around(vfs.KindAllocate, off, nil, func() error { return f.File.Allocate(off, n) })
 }
 
 func isLog(f vfs.File) bool { return filepath.Ext(f.Name()) == ".db-wal" }
@@ -123,5 +127,35 @@ func waitFor(t *testing.T, what string, done <-chan struct{}) {
 	case <-done:
 	case <-time.After(5 * time.Second):
 		t.Fatalf("%s hangs", what)
+	}
+}
+
+// spoilByte changes a byte of a file.
+func spoilByte(t *testing.T, path string, at int) {
+	b, err := os.ReadFile(path)
+	must(t, err)
+	b[at] ^= 1
+	must(t, os.WriteFile(path, b, 0o600))
+}
+
+func readFile(t *testing.T, name string) []byte {
+	b, err := os.ReadFile(name)
+	must(t, err)
+	return b
+}
+
+func get(t *testing.T, db *DB, key string) string {
+	t.Helper()
+	var v string
+	if err := db.View(func(tx *Tx) error { v = string(tx.Root().Get([]byte(key))); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+func has(t *testing.T, db *DB, key, want string) {
+	t.Helper()
+	if got := get(t, db, key); got != want {
+		t.Errorf("%s: %q, want %q", key, got, want)
 	}
 }

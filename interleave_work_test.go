@@ -195,6 +195,23 @@ func looseHoles(g *crashGen, k uint64) {
 	}
 }
 
+// looseTurns has every third transaction go over to the tree; the others are deferred.
+func looseTurns(g *crashGen, k uint64) {
+	if k%3 == 0 {
+		from := g.IntN(40)
+		g.do(crashOp{kind: "range", key: fmt.Sprintf("key%02d", from), to: fmt.Sprintf("key%02d", from+3)})
+		return
+	}
+	for range 1 + g.IntN(4) {
+		key := fmt.Sprintf("key%02d", g.IntN(40))
+		if g.IntN(4) == 0 {
+			g.do(crashOp{kind: "del", key: key})
+		} else {
+			g.put(nil, key, g.IntN(300))
+		}
+	}
+}
+
 var scenarios = []scenario{
 	{name: "commit | view", profile: crashSmall, base: baseOf(12), before: baseOf(1), small: true, threads: []thread{
 		committer(2), viewer(2)}},
@@ -210,6 +227,12 @@ var scenarios = []scenario{
 	{name: "full log | commit | view", profile: crashWide, opts: Options{LogLimit: minLimit}, moves: true, base: baseOf(12),
 		before: baseOf(6), threads: []thread{
 			committer(4), committer(3), viewer(2)}},
+	{name: "deferred | in the tree | view", profile: looseTurns, base: baseOf(12), before: baseOf(1), threads: []thread{
+		committer(2), committer(2), committer(2), viewer(2)}},
+	{name: "deferred | in the tree | checkpoint", profile: looseTurns, base: baseOf(12), before: baseOf(1), threads: []thread{
+		committer(2), committer(2), committer(2), checkpointer(2)}},
+	{name: "deferred | relaxed | sync | view", profile: looseTurns, weak: true, base: baseOf(12), before: baseOf(1), threads: []thread{
+		committer(2), relaxer(3), {"sync", func(w *weft) { w.sync() }}, viewer(1)}},
 	{name: "relaxed | sync | view", profile: crashSmall, weak: true, base: baseOf(12), before: baseOf(1), threads: []thread{
 		relaxer(2), {"sync", func(w *weft) { w.sync(); w.sync() }}, viewer(2)}},
 	{name: "relaxed | commit | sync | checkpoint", profile: crashSmall, weak: true, base: baseOf(12), before: baseOf(1), threads: []thread{

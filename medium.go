@@ -11,7 +11,8 @@ import (
 // cache of one knows nothing of what another one writes. Of overlay and FUSE some are and some are not: a file
 // that overlay copies to its upper layer leaves older mappings of it behind on the lower one, and a FUSE server
 // may go past the page cache. So there the mapping is held against the file when the store is opened, and again
-// whenever meta slots have been written: the first time is before the first commit is acknowledged.
+// whenever meta slots have been written: the first time is before the first commit is acknowledged. A process that only reads
+// does it whenever another one shows it a new state.
 
 // checkMedium refuses a file on a network file system, and notes whether the mapping has to be looked at.
 func (db *DB) checkMedium(f vfs.File) error {

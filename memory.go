@@ -47,8 +47,8 @@ func (tx *Tx) joinMemory() error {
 	g := &db.groups
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	err := db.adopt()
-	db.acknowledge(db.head)
+	err := db.adopt(tx)
+	db.acknowledgeHead()
 	return err
 }
 

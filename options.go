@@ -88,7 +88,7 @@ type Options struct {
 	MaxSize int64
 
 	// MemoryLimit bounds the bytes of changed pages that are kept on the heap before they
-	// are written to the data file. 0: 32 MiB; at least 256 KiB.
+	// are written to the data file, and as much again of changes that are not in pages yet. 0: 16 MiB; at least 256 KiB.
 	MemoryLimit int64
 
 	// OnOldReader, if it is set, is called once for each state that has been read for longer than OldReaderAge, in this process
@@ -118,7 +118,7 @@ type Options struct {
 
 const (
 	defaultLogLimit    = 64 << 20
-	defaultMemoryLimit = 32 << 20
+	defaultMemoryLimit = 16 << 20
 	minLimit           = 256 << 10
 	defaultMinCut      = 256 << 10
 )

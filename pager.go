@@ -26,6 +26,7 @@ type pager struct {
 
 	own  []*frame        // made by this transaction, dropped ones included (buf nil)
 	heap int64           // bytes of own frames
+	most int64           // how many there may be before some are written out
 	died []freelist.Dead // pages of earlier transactions that this one superseded
 	dead []*frame        // the frames among them
 
@@ -42,6 +43,7 @@ type pager struct {
 func (p *pager) begin(tx page.TxID) {
 	p.tx = tx
 	p.spilled, p.shown, p.heap, p.err = false, false, 0, nil
+	p.most = p.db.opts.MemoryLimit
 	p.remap()
 }
 
@@ -294,7 +296,7 @@ func (db *DB) growFile(end page.ID) (page.ID, error) {
 	if db.pager.private {
 		return end, nil // pages stay on the heap
 	}
-	if limit := db.opts.MaxSize; limit > 0 && !db.recovering && int64(end)*int64(db.pageSize) > limit {
+	if limit := db.opts.MaxSize; limit > 0 && !db.recovering && !db.applying.Load() && int64(end)*int64(db.pageSize) > limit {
 		return 0, ErrMaxSizeReached
 	}
 	if err := db.data.Grow(end); err != nil {
@@ -320,13 +322,13 @@ func (p *pager) relieve() error {
 		}
 		return nil
 	}
-	if p.heap <= p.db.opts.MemoryLimit {
+	if p.heap <= p.most {
 		return nil
 	}
 	if err := p.spill(func(f *frame) bool { return f.run || page.LevelOf(f.buf) == 0 }); err != nil {
 		return err
 	}
-	if p.heap <= p.db.opts.MemoryLimit/2 {
+	if p.heap <= p.most/2 {
 		return nil
 	}
 	return p.spill(func(*frame) bool { return true })

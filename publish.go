@@ -11,6 +11,9 @@ import (
 // When a write fails nothing is lost: the frames stay, the log is not cut behind them, and the next call
 // tries again.
 func (db *DB) publish() error {
+	if err := db.applyAcknowledged(); err != nil {
+		return outer(err)
+	}
 	db.publishing.Lock()
 	defer db.publishing.Unlock()
 	if db.released {

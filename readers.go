@@ -128,7 +128,7 @@ func (db *DB) pinsLocked() []page.TxID {
 	}
 	p = append(p, g.acked.tx, db.published.Load().tx)
 	for _, n := range g.sealed { // stand-ins of settle are among them, with an older state
-		if n.end.tx > g.acked.tx {
+		if n.applied && n.end.tx > g.acked.tx {
 			p = append(p, n.end.tx)
 		}
 	}

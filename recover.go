@@ -3,6 +3,7 @@ package folio
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -35,8 +36,13 @@ func (db *DB) readSlots() (clean bool, err error) {
 		found[1] = db.readSlot(1, int64(db.slots[0].meta.PageSize), info.Size)
 	} else {
 		for size := int64(4096); size <= 65536; size *= 2 {
-			if found[1] = db.readSlot(1, size, info.Size); found[1] == nil {
+			err := db.readSlot(1, size, info.Size)
+			if err == nil {
+				found[1] = nil
 				break
+			}
+			if !isUnread(found[1]) {
+				found[1] = err
 			}
 		}
 	}
@@ -65,12 +71,31 @@ func (db *DB) readSlots() (clean bool, err error) {
 	return err != nil && a.Checkpoint == b.Checkpoint && a.Clean && b.Clean, nil
 }
 
+// What readSlot says of a file that ends too early, which may be no store at all, and of a disk that fails.
+const (
+	shortSlot  = "file ends within the meta slot"
+	unreadSlot = "meta slot cannot be read"
+)
+
+// isUnread reports whether it was the disk that failed, and not the slot that was found wanting: it may be sound.
+func isUnread(err error) bool {
+	var c *CorruptError
+	if errors.As(err, &c) {
+		return c.Reason == unreadSlot
+	}
+	return err != nil && !errors.Is(err, page.ErrInvalid) && !errors.Is(err, page.ErrVersionMismatch)
+}
+
 // readSlot reads slot i at the offset; a slot that is not sound stays zero.
 func (db *DB) readSlot(i int, off, size int64) error {
 	db.slots[i] = slot{}
 	p := make([]byte, page.MetaSize)
 	if n, err := db.file.ReadAt(p, off); n < len(p) {
-		return &CorruptError{File: filepath.Base(db.path), Page: page.ID(i), Offset: n, Invariant: 5, Reason: "file ends within the meta slot", Err: err}
+		reason := shortSlot
+		if !errors.Is(err, io.EOF) {
+			reason = unreadSlot
+		}
+		return &CorruptError{File: filepath.Base(db.path), Page: page.ID(i), Offset: n, Invariant: 5, Reason: reason, Err: err}
 	}
 	m, err := page.DecodeMeta(p, i)
 	if err != nil {
@@ -119,6 +144,11 @@ func (db *DB) noSlot(a, b error) error {
 		}
 	}
 	for _, err := range []error{a, b} {
+		if isUnread(err) {
+			return db.named(err) // it may be sound, and only the disk have failed
+		}
+	}
+	for _, err := range []error{a, b} {
 		if errors.Is(err, ErrCorrupt) {
 			return db.named(err)
 		}
@@ -131,7 +161,7 @@ func (db *DB) noSlot(a, b error) error {
 func onlyTooShort(a, b error) bool {
 	short := func(err error) bool {
 		var c *CorruptError
-		return errors.Is(err, page.ErrInvalid) || errors.As(err, &c) && c.Reason == "file ends within the meta slot"
+		return errors.Is(err, page.ErrInvalid) || errors.As(err, &c) && c.Reason == shortSlot
 	}
 	return short(a) && short(b)
 }
@@ -221,10 +251,14 @@ func (db *DB) checkStrayLog(m page.Meta) error {
 		return err
 	}
 	defer f.Close()
-	if h, err := wal.ReadHeader(f); err == nil && h.ID != m.StoreID {
+	h, err := wal.ReadHeader(f)
+	switch {
+	case err == nil && h.ID != m.StoreID:
 		return foreignLog(f.Name(), h.ID, m.StoreID)
+	case err == nil || errors.Is(err, wal.ErrCorrupt): // damaged, or never finished
+		return nil
 	}
-	return nil
+	return err // it could be any store's
 }
 
 func foreignLog(name string, is, want [16]byte) error {
@@ -548,6 +582,9 @@ func (db *DB) requireLog() error {
 		return outer(errors.Join(err, log.Close()))
 	}
 	db.log = log
+	db.groups.mu.Lock()
+	db.head.pos = log.End()
+	db.groups.mu.Unlock()
 	db.hasLog.Store(true)
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/foliodb/folio/internal/lockfile"
 	"github.com/foliodb/folio/internal/vfs"
 )
 
@@ -51,7 +52,8 @@ func (db *DB) unregister() {
 
 // Bytes of the data file that are locked; far beyond any content, since a lock needs none. A
 // writer holds the first two exclusively. Who only reads, and has no part in the table of share.go, holds the second
-// one shared. Who has a part in it holds the third one shared, and who only reads also the first, while it reads the meta slots and the log.
+// one shared. Who has a part in it holds the third one shared, and who only reads also the first, while it reads the meta
+// slots and the log.
 const (
 	lockWriter int64 = 1<<62 + iota
 	lockReaders
@@ -84,8 +86,15 @@ func (db *DB) holder(off int64) int {
 	if err != nil {
 		return 0
 	}
-	return vfs.LockHolder(info, off)
+	pid := lockHolder(info, off)
+	if pid == 0 && off == lockWriter { // another user's, of which the system tells nothing
+		pid = lockfile.WriterOf(db.opts.fs, lockName(db.file.Name()))
+	}
+	return pid
 }
+
+// lockHolder is replaced in tests.
+var lockHolder = vfs.LockHolder
 
 // unlock releases the locks.
 func (db *DB) unlock() error {

@@ -186,6 +186,8 @@ type salvage struct {
 	items uint64 // that were read
 	err   error  // of writing; ends it
 
+	unread map[page.ID]bool // pages that the disk did not give when they were looked for, and of which that was said
+
 	adrift bool // what is being saved goes to lost+found
 	holed  bool // there were holes
 }
@@ -201,7 +203,9 @@ func (s *salvage) files(src, dst string) (err error) {
 		return err
 	}
 	for _, name := range []string{dst, logName(dst)} {
-		if _, err := so.fs.Stat(name); err == nil {
+		if there, err := exists(so.fs, name); err != nil {
+			return err
+		} else if there {
 			return &fs.PathError{Op: "salvage", Path: name, Err: fs.ErrExist}
 		}
 	}

@@ -3,6 +3,7 @@ package folio
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 
@@ -34,8 +35,16 @@ func (s *salvage) replayLog() {
 	id, from := m.StoreID, logPosition(m)
 	if s.rep.Scanned {
 		h, err := wal.ReadHeader(f)
-		if err != nil || !s.ownLog(h.ID) {
-			s.found(SalvageFinding{Err: fmt.Errorf("%s was not applied: without a meta slot nothing tells that it belongs to this store", s.logBase()), Lost: true})
+		own := false
+		if err == nil {
+			own, err = s.ownLog(h.ID)
+		}
+		if !own {
+			found := fmt.Errorf("%s was not applied: without a meta slot nothing tells that it belongs to this store", s.logBase())
+			if err != nil {
+				found = fmt.Errorf("%w; %w", found, err)
+			}
+			s.found(SalvageFinding{Err: found, Lost: true})
 			return
 		}
 		id, from = h.ID, h.Start()
@@ -75,17 +84,20 @@ func (s *salvage) replayLog() {
 }
 
 // ownLog reports whether what is left of a damaged meta slot still says that the store has this id.
-func (s *salvage) ownLog(id [16]byte) bool {
+func (s *salvage) ownLog(id [16]byte) (own bool, err error) {
 	for slot := range 2 {
 		p := make([]byte, page.MetaSize)
-		if n, _ := s.src.file.ReadAt(p, int64(slot)*int64(s.size)); n < len(p) {
+		if n, e := s.src.file.ReadAt(p, int64(slot)*int64(s.size)); n < len(p) {
+			if !errors.Is(e, io.EOF) {
+				err = errors.Join(err, e)
+			}
 			continue
 		}
 		if is, ok := page.StoreIDOf(p); ok && is == id {
-			return true
+			return true, nil
 		}
 	}
-	return false
+	return false, err
 }
 
 // apply applies one transaction of the log. An operation may fail where what it is about was lost; a bucket that was

@@ -203,6 +203,8 @@ func (s *salvage) roots(consider func(page.ID) bool) []root {
 		}
 		if _, err := s.view.Page(id); err == nil {
 			nodes.add(id)
+		} else {
+			s.noteUnread(id, err)
 		}
 	}
 	each := func(fn func(id page.ID, p []byte)) {
@@ -230,6 +232,19 @@ func (s *salvage) roots(consider func(page.ID) bool) []root {
 		}
 	})
 	return found
+}
+
+// noteUnread says once of a page that the disk did not give: what is made of the others might have been another thing with it.
+func (s *salvage) noteUnread(id page.ID, err error) {
+	var c *CorruptError
+	if !errors.As(err, &c) || c.Err == nil || s.unread[id] {
+		return
+	}
+	if s.unread == nil {
+		s.unread = map[page.ID]bool{}
+	}
+	s.unread[id] = true
+	s.rep.add(SalvageFinding{Err: s.named(err)})
 }
 
 // references calls fn for the pages that a node refers to.

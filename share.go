@@ -25,7 +25,7 @@ import (
 type sharing struct {
 	// Of the writer.
 	polling atomic.Bool // a timer looks for processes that attach
-	aside   bool        // allocation is append-only: processes may read what another writer has shown. Guarded by writer
+	aside   atomic.Bool // allocation is append-only: processes may read what another writer has shown
 	shown   page.TxID   // the first snapshot that this writer showed to others. Guarded by groups.mu
 	pins    []uint64    // scratch. Guarded by groups.mu
 
@@ -33,6 +33,8 @@ type sharing struct {
 	mu       sync.Mutex // held to pin in the table, and to let go of that
 	tidying  bool       // a timer lets go of what nobody reads. Guarded by mu
 	detached bool       // Close has begun to leave the table. Guarded by mu
+	asleep   bool       // the table says that nobody reads here. Guarded by mu
+	renewals uint64     // counts calls of renew. Guarded by mu
 }
 
 // shared is what a snapshot has in a process that reads beside others.
@@ -56,6 +58,7 @@ const (
 	pollAttach = 5 * time.Millisecond  // looks whether a process has attached, while commits are unpublished
 	pollIdle   = 20                    // looks without a commit in between: then they are published anyway
 	letGo      = 10 * time.Millisecond // a snapshot that no transaction of this process reads stays pinned
+	sleepAfter = 200 * time.Millisecond
 )
 
 // join attaches a store that is only read to the table. It reports whether it could; if not, the locks of the
@@ -70,11 +73,11 @@ func (db *DB) join() (bool, error) {
 			return true, nil
 		}
 	}
-	return false, errors.Join(refusal(err), db.turnBack())
+	return false, errors.Join(refusal(err), db.retreat())
 }
 
-// turnBack is detach for an Open that goes on, or fails, without the table.
-func (db *DB) turnBack() error {
+// retreat is detach in Open, which goes on: without a table, or with another one.
+func (db *DB) retreat() error {
 	err := db.detach()
 	db.table, db.share.detached = nil, false
 	return err
@@ -121,8 +124,8 @@ var errElsewhere = errors.New("folio: processes are attached by another name of 
 // attach makes the store part of the table, as soon as nobody is in the way. errElsewhere: somebody still was when patience ended.
 //
 // It takes lockAttached first, and has it for as long as it is attached. Whoever makes the table anew must be the only one who does,
-// so there is never more than one table with somebody in it. Others may be on their way to this one: who
-// has to wait lets go of the lock meanwhile.
+// so there is never more than one table with somebody in it. Others may be on their way to this one, leave it, or have been
+// killed, and lose their locks one by one: who has to wait lets go of the lock meanwhile.
 func (db *DB) attach(patience time.Time) error {
 	info, err := db.file.Stat()
 	if err != nil {
@@ -179,11 +182,11 @@ func (db *DB) detach() error {
 		}
 		err = t.Close()
 	}
-	db.share.mu.Unlock()
-	if db.attached {
+	if db.attached { // not before: who has a part in a table has it
 		db.attached = false
 		err = errors.Join(err, db.file.Unlock(lockAttached))
 	}
+	db.share.mu.Unlock()
 	return err
 }
 
@@ -230,13 +233,13 @@ func (db *DB) putAside() error {
 		return err
 	}
 	db.free.AppendOnly(max(pages, page.FirstID))
-	db.share.aside = true
+	db.share.aside.Store(true)
 	return nil
 }
 
-// bringBack ends putAside once no process reads a snapshot of another writer any more. The writer lock is held.
+// bringBack ends putAside once no process reads a snapshot of another writer any more. The tree lock is held.
 func (db *DB) bringBack() {
-	if !db.share.aside {
+	if !db.share.aside.Load() {
 		return
 	}
 	g := &db.groups
@@ -252,7 +255,7 @@ func (db *DB) bringBack() {
 	if old {
 		return
 	}
-	db.share.aside = false
+	db.share.aside.Store(false)
 	db.free.AppendOnly(0)
 }
 
@@ -367,8 +370,8 @@ func (db *DB) cut(end page.ID) error {
 	return errors.Join(db.data.Truncate(end), db.file.Lock(lockAttached, false))
 }
 
-// accompanied reports whether a process is attached that reads: the file is not made shorter then.
-func (db *DB) accompanied() bool { return db.shows() && db.table.Attached() }
+// accompanied reports whether a process is attached that reads, or sleeps: the file is not made shorter then.
+func (db *DB) accompanied() bool { return db.shows() && db.table.Occupied() }
 
 // openShared opens a store that is only read, beside others: on the newest snapshot that a writer has shown, or, while
 // nobody writes, on the checkpoint and the log.
@@ -378,7 +381,7 @@ func (db *DB) openShared() error {
 		return err
 	}
 	db.published.Store(s)
-	db.head = s.state
+	db.head, db.last = s.state, s.tx
 	db.groups.acked = s.state
 	db.acked.Store(uint64(s.tx))
 	db.tidyLater()
@@ -425,7 +428,21 @@ func (db *DB) acquire() (*snapshot, error) {
 		return nil, err
 	}
 	s, err := db.acquireBase(w)
-	return s, errors.Join(err, db.file.Unlock(lockWriter))
+	if e := db.file.Unlock(lockWriter); e != nil {
+		if s != nil {
+			db.forgo(s)
+		}
+		return nil, errors.Join(err, e)
+	}
+	return s, err
+}
+
+// forgo lets go of a snapshot that nobody has been given. One that is published goes with the handle.
+func (db *DB) forgo(s *snapshot) {
+	db.table.Unpin(s.share.pin)
+	if s != db.published.Load() {
+		s.m.Release()
+	}
 }
 
 // pinTable pins a snapshot in the table, if the table still shows the word.
@@ -477,7 +494,7 @@ func (db *DB) snapshotOf(st state) (*snapshot, error) {
 		}
 		db.withoutSet = true
 		db.begin(st)
-	} else if err := db.data.Cover(st.end); err != nil {
+	} else if err := db.follow(st.end); err != nil {
 		return nil, err
 	}
 	return newSnapshot(st, db.data.Map()), nil
@@ -542,10 +559,19 @@ func (db *DB) baseSnapshot(m page.Meta, clean bool) (*snapshot, error) {
 		}
 		return db.published.Load(), nil
 	}
-	if err := db.data.Cover(m.Pages); err != nil {
+	if err := db.follow(m.Pages); err != nil {
 		return nil, err
 	}
 	return db.readState(m, clean)
+}
+
+// follow maps pages that a writer may have added. Where that is in doubt it looks whether the mapping still shows the file: a
+// writer that came later may have made overlay copy it. Before a writer shows anything it has written the meta slots.
+func (db *DB) follow(end page.ID) error {
+	if err := db.data.Cover(end); err != nil {
+		return err
+	}
+	return db.checkMapping()
 }
 
 // pinShared is pin in a process that reads beside others. It takes no lock and stores nothing in shared memory unless the
@@ -587,6 +613,11 @@ func (db *DB) renew() error {
 	if db.share.detached {
 		return ErrDatabaseNotOpen
 	}
+	db.share.renewals++
+	if db.share.asleep {
+		db.share.asleep = false
+		db.table.Wake()
+	}
 	s, err := db.awaitShared(deadline, db.renewOnce)
 	if err != nil {
 		return err
@@ -619,55 +650,4 @@ func (db *DB) renewOnce() (*snapshot, error) {
 	s.share.pin = pin
 	s.share.pinned.Store(true)
 	return s, nil
-}
-
-// tidyLater has a timer let go of snapshots that nobody here reads, so that a process that reads nothing costs the writer
-// nothing. sharing.mu is held, or nobody else has the store yet.
-func (db *DB) tidyLater() {
-	if db.opts.Private || db.share.tidying {
-		return
-	}
-	db.share.tidying = true
-	time.AfterFunc(letGo, db.tidy)
-}
-
-func (db *DB) tidy() {
-	db.share.mu.Lock()
-	defer db.share.mu.Unlock()
-	db.share.tidying = false
-	if db.share.detached {
-		return
-	}
-	g := &db.groups
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	newest := db.published.Load()
-	kept := g.old[:0]
-	left := false
-	for _, s := range g.old {
-		if db.letGo(s) {
-			s.m.Release()
-			continue
-		}
-		kept, left = append(kept, s), true
-	}
-	clear(g.old[len(kept):])
-	g.old = kept
-	if !db.letGo(newest) || left {
-		db.tidyLater()
-	}
-}
-
-// letGo takes the pin of a snapshot away if no transaction reads it, and reports whether it has none.
-func (db *DB) letGo(s *snapshot) bool {
-	if !s.share.pinned.Load() {
-		return s.pinned() == 0
-	}
-	s.share.pinned.Store(false)
-	if s.pinned() > 0 {
-		s.share.pinned.Store(true)
-		return false
-	}
-	db.table.Unpin(s.share.pin)
-	return true
 }

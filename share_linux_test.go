@@ -58,22 +58,6 @@ func killed(t *testing.T, db *DB) {
 	db.closed.Store(true)
 }
 
-func get(t *testing.T, db *DB, key string) string {
-	t.Helper()
-	var v string
-	if err := db.View(func(tx *Tx) error { v = string(tx.Root().Get([]byte(key))); return nil }); err != nil {
-		t.Fatal(err)
-	}
-	return v
-}
-
-func has(t *testing.T, db *DB, key, want string) {
-	t.Helper()
-	if got := get(t, db, key); got != want {
-		t.Errorf("%s: %q, want %q", key, got, want)
-	}
-}
-
 func TestReaderBesideWriter(t *testing.T) {
 	w := mustOpen(t, nil)
 	mustPut(t, w, "k", "0")
@@ -440,7 +424,7 @@ func TestReadersElsewhere(t *testing.T) {
 	if len(list) != 2 || list[0].Tx != tx.ID() || list[1].Tx != own.ID() {
 		t.Fatalf("readers: %v", list)
 	}
-	if s := w.Stats(); s.Processes != 1 || s.OldestReader != tx.ID() {
+	if s := w.Stats(); s.Processes != 1 || s.OldestReader != tx.ID() || s.Oldest != list[0] {
 		t.Errorf("stats: %+v", s)
 	}
 	// What they keep is told to others in the background, as commits come.

@@ -132,6 +132,9 @@ func (tx *Tx) moveDown(limit page.ID) (more bool, err error) {
 	moves := db.shrinkMoves()
 	r := &btree.Relocation{Limit: limit, Moves: moves, Visits: 4 * int(min(db.free.End(), 1<<28))}
 	err = tx.update(func(tx *Tx) error {
+		if err := tx.enterTree(); err != nil {
+			return err
+		}
 		if err := tx.relocate(r); err != nil {
 			return err
 		}

@@ -33,10 +33,11 @@ type Stats struct {
 	PublishedTx    TxID // newest that is in the data file for readers
 	CheckpointTx   TxID // newest that is durable in the data file
 	Checkpoint     uint64
-	OpenReaders    int  // read transactions open
-	OldestReader   TxID // oldest state that is read, in other processes too; 0: there is none
-	Processes      int  // others that have the store open to read
-	Poisoned       bool // writes are refused after a failed sync
+	OpenReaders    int    // read transactions open
+	OldestReader   TxID   // oldest state that is read, in other processes too; 0: there is none
+	Oldest         Reader // who reads it, since when, and what that keeps; see Readers for all
+	Processes      int    // others that have the store open to read
+	Poisoned       bool   // writes are refused after a failed sync
 	Commits        uint64
 	Rollbacks      uint64
 	Groups         uint64 // records written to the log
@@ -71,6 +72,9 @@ func (db *DB) Stats() Stats {
 	f := db.free.Stats()
 	s.Pages, s.FreePages, s.RetainedPages, s.LargestFree = uint64(f.End), f.Free, f.Retained, uint64(f.Largest)
 	db.groupStats(&s)
+	if list := db.listReaders(); len(list) > 0 {
+		s.Oldest = list[0]
+	}
 	return s
 }
 
@@ -130,7 +134,9 @@ func (tx *Tx) Stats() TxStats {
 	}
 	s := tx.writing.stats
 	s.LogBytes = len(tx.ops)
-	s.Pages = int(tx.db.pager.heap) / tx.db.pageSize
+	if tx.holdsTree {
+		s.Pages = int(tx.db.pager.heap) / tx.db.pageSize
+	}
 	return s
 }
 

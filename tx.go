@@ -53,6 +53,12 @@ type Tx struct {
 
 // writing is what only a write transaction has.
 type writing struct {
+	deferred     bool // the tree is not touched: see backlog
+	holdsTree    bool // the tree lock
+	deferredOps  int  // puts and deletions so far, while deferred
+	restructures bool // buckets have been made, deleted or moved
+	unknowing    bool // the published snapshot does not have the buckets that there are
+
 	ops        wal.Ops
 	selected   *Bucket // the bucket that ops speak of
 	changed    bool
@@ -130,21 +136,23 @@ func (db *DB) prepareWrite() (*Tx, error) {
 	if err := db.makeRoom(); err != nil {
 		return nil, err
 	}
-	if err := db.boundSpace(); err != nil {
+	if err := db.boundBacklog(); err != nil {
 		return nil, err
 	}
-	db.bringBack()
-	db.sweep()
-	db.reclaimLocked()
 
-	tx := &Tx{db: db, id: db.head.tx + 1, writing: &writing{durability: db.opts.Durability, ops: db.opsBuffer[:0]}}
+	tx := &Tx{db: db, id: db.last + 1, writing: &writing{durability: db.opts.Durability, ops: db.opsBuffer[:0]}}
 	db.life.RLock() // cannot block for long: Close takes the writer lock first
-	db.current = tx
-	db.pager.begin(tx.id)
 	tx.root.tx = tx
 	tx.root.nesting = &nesting{}
-	tx.root.tree.Init(db.head.root, nil, nil, &db.pager)
-	tx.root.sequence = db.head.root.Sequence
+	if db.deferring() {
+		tx.deferTx()
+		return tx, nil
+	}
+	tx.unknowing = !db.bucketsKnown()
+	if err := tx.takeTree(); err != nil {
+		db.leave()
+		return nil, outer(err)
+	}
 	return tx, nil
 }
 
@@ -164,14 +172,17 @@ func (db *DB) makeRoom() error {
 	return db.publish()
 }
 
-// end marks a write transaction as finished and keeps its buffer. The writer lock is held.
+// end marks a write transaction as finished, keeps its buffer, and lets go of the tree. The writer lock is held.
 func (tx *Tx) end() {
 	tx.done = true
-	if cap(tx.ops) <= keepOps {
+	if tx.ops != nil && cap(tx.ops) <= keepOps {
 		tx.db.opsBuffer = tx.ops[:0]
 	}
 	tx.ops = nil
-	tx.db.current = nil
+	if tx.holdsTree {
+		tx.holdsTree = false
+		tx.db.unlockTree()
+	}
 }
 
 // keepOps bounds the buffer of log operations that is kept between transactions, in bytes.
@@ -181,7 +192,7 @@ const keepOps = 4 << 20
 func (tx *Tx) abort() {
 	db := tx.db
 	db.stats.rollbacks.Add(1)
-	db.pager.rollback()
+	tx.leave()
 	tx.end()
 	db.writer.Unlock()
 	db.leave()
@@ -370,10 +381,10 @@ func inPages() bool {
 
 // contains reports whether addr lies in a mapping that the transaction reads through, and in which page.
 func (tx *Tx) contains(addr uintptr) (page.ID, bool) {
-	if tx.writing == nil {
+	if tx.writing == nil || tx.deferred {
 		return tx.snapshot.m.Contains(addr)
 	}
-	if !tx.done {
+	if !tx.done && tx.holdsTree {
 		for _, m := range tx.db.pager.maps {
 			if id, ok := m.Contains(addr); ok {
 				return id, true

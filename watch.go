@@ -47,6 +47,11 @@ func (db *DB) Readers() []Reader {
 		return nil
 	}
 	defer db.leave()
+	return db.listReaders()
+}
+
+// listReaders is Readers of a store that is open.
+func (db *DB) listReaders() []Reader {
 	list := db.ownReaders()
 	if db.table != nil {
 		list = append(list, db.tableReaders()...)

@@ -1,6 +1,7 @@
 package btree
 
 import (
+	"errors"
 	"math"
 
 	"github.com/foliodb/folio/page"
@@ -38,7 +39,7 @@ func (t *Tree) lower() error {
 	for t.root != 0 {
 		p, err := t.load(t.root, int(t.level), math.MaxUint64)
 		if err != nil {
-			return err
+			return unlessDamage(err)
 		}
 		n := page.CountOf(p)
 		if n > 1 || n == 1 && t.level == 0 {
@@ -92,16 +93,31 @@ func (t *Tree) join(pa *path, level int) (bool, error) {
 	return false, nil
 }
 
+// A damaged page beside the path is left alone: the change is none of its business, and may have been acknowledged long
+// since. Whoever reads the page is told.
+
+func isDamage(err error) bool {
+	var c *page.CorruptError
+	return errors.As(err, &c)
+}
+
+func unlessDamage(err error) error {
+	if isDamage(err) {
+		return nil
+	}
+	return err
+}
+
 // joinLeaves moves the entries of child left+1 of an own branch to child left, if one page can hold them.
 func (t *Tree) joinLeaves(parent page.Branch, left int) (bool, error) {
 	born := page.BornOf(parent)
 	l, err := t.loadLeaf(parent.Child(left), born)
 	if err != nil {
-		return false, err
+		return false, unlessDamage(err)
 	}
 	r, err := t.loadLeaf(parent.Child(left+1), born)
 	if err != nil {
-		return false, err
+		return false, unlessDamage(err)
 	}
 	if l.Live()+r.Live() > joined(r) {
 		return false, nil
@@ -143,11 +159,11 @@ func (t *Tree) joinBranches(parent page.Branch, left, level int) (bool, error) {
 	born := page.BornOf(parent)
 	lp, err := t.load(parent.Child(left), level, born)
 	if err != nil {
-		return false, err
+		return false, unlessDamage(err)
 	}
 	rp, err := t.load(parent.Child(left+1), level, born)
 	if err != nil {
-		return false, err
+		return false, unlessDamage(err)
 	}
 	if page.MergeSize(lp, rp, sep) > joined(lp) {
 		return false, nil

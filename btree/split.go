@@ -289,6 +289,9 @@ func (t *Tree) evenOut(pa *path, i int, e page.Entry) (bool, error) {
 			continue
 		}
 		l, err := t.loadLeaf(parent.Child(k), page.BornOf(parent))
+		if isDamage(err) {
+			continue
+		}
 		if err != nil {
 			return false, err
 		}

@@ -62,6 +62,8 @@ type List struct {
 	bound page.ID // AppendOnly's; 0: none
 	limit page.ID // Confine's; 0: none
 
+	promised uint64 // pages that can be allocated without growing the file, by Promise
+
 	free  bitmap
 	runs  runs // over free
 	aside bitmap

@@ -214,7 +214,7 @@ func (l *List) lowerEnd(s *Snapshot, cut bool) (page.ID, bool) {
 	if !cut || !s.cuts || l.bound != 0 {
 		return 0, false
 	}
-	n := min(l.free.tail(l.end), l.end-s.End)
+	n := l.spare(min(l.free.tail(l.end), l.end-s.End))
 	if n < s.shrink {
 		return 0, false
 	}

@@ -145,6 +145,7 @@ func (p Path) String() string {
 // names are set.
 type Op struct {
 	Kind     Kind
+	At       int    // where it begins in the operations that were decoded
 	Key      []byte // put, delete; the name for createbucket, deletebucket, movebucket
 	Value    []byte // put; never nil there
 	From, To []byte // deleterange; nil: no bound
@@ -160,6 +161,7 @@ func Decode(ops []byte, fn func(*Op) error) error {
 	var op Op
 	for rest := ops; len(rest) > 0; {
 		tail, ok := op.cut(rest)
+		op.At = len(ops) - len(rest)
 		if !ok {
 			return fmt.Errorf("%w: no operation at byte %d of %d: %s",
 				ErrCorrupt, len(ops)-len(rest), len(ops), Kind(rest[0]))
@@ -170,6 +172,14 @@ func Decode(ops []byte, fn func(*Op) error) error {
 		rest = tail
 	}
 	return nil
+}
+
+// DecodeAt returns the operation that Decode found at a place. Its slices point into ops.
+func DecodeAt(ops []byte, at int) Op {
+	var op Op
+	op.cut(ops[at:])
+	op.At = at
+	return op
 }
 
 // cut decodes the operation at the start of p, which is not empty.

@@ -26,7 +26,7 @@ func Salvage(f vfs.File, id [16]byte, from Position, fn func(Record) error) (s S
 	if err != nil {
 		var damage *CorruptError
 		if _, bad := ReadHeader(f); !errors.As(bad, &damage) {
-			return s, err
+			return s, errors.Join(err, bad) // the header is sound, or cannot be read
 		}
 		s.Header = err
 		if r, err = headless(f, id, from); err != nil {

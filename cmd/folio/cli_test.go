@@ -241,6 +241,16 @@ func TestMain(m *testing.M) {
 		hold(path)
 		return
 	}
+	if path := os.Getenv(writeEnv); path != "" {
+		if err := keepWriting(path); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	if os.Getenv(toolEnv) != "" {
+		main()
+	}
 	os.Exit(m.Run())
 }
 

@@ -1,6 +1,7 @@
 package lockfile
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -169,6 +170,21 @@ func (t *Table) Succeed(pid int) {
 
 // Writer returns the process that said that it writes; 0: none did.
 func (t *Table) Writer() int { return int(t.w.at(offWriter).Load()) }
+
+// WriterOf returns the process that said in the named file that it writes; 0: none did, or the file tells nothing. It is for
+// messages, of those who are not attached.
+func WriterOf(fsys vfs.FS, name string) int {
+	f, err := fsys.Open(name, os.O_RDONLY, 0)
+	if err != nil {
+		return 0
+	}
+	defer f.Close()
+	p := make([]byte, offWriter+8)
+	if _, err := f.ReadAt(p, 0); err != nil || binary.NativeEndian.Uint64(p[offMagic:]) != magic {
+		return 0
+	}
+	return int(binary.NativeEndian.Uint64(p[offWriter:]))
+}
 
 // Close frees the slots and leaves. The last process to leave removes the file.
 func (t *Table) Close() error {

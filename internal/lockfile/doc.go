@@ -23,7 +23,7 @@
 //
 //	published  TxID<<2 | cell of the newest snapshot that every process may read; 0: none yet
 //	acked      TxID of the newest commit that anybody was told of
-//	mark       not 0: a process may be attached that reads
+//	mark       not 0: a process may be attached that reads, and does not sleep
 //	cells      four; each has the words of a snapshot, and a checksum of them
 //	slots      state, time of attaching, and seven pins with the time of each
 //
@@ -40,6 +40,10 @@
 // is shown a state older than one that somebody had been told of. Who is attached compares the two words at each begin
 // all the same, for the day on which publishing fails.
 //
-// Taking the mark back is the writer's: it sets it to 0, looks at all slots, and sets it again if one is in use. A
+// Who has read nothing for a while sleeps: it has no pins, and its slot says so. Waking is attaching over again: the slot says that
+// it is in use, the mark is set, and only then the words are looked at.
+//
+// Taking the mark back is the writer's: it sets it to 0, looks at all slots, and sets it again if one is in use by a process
+// that does not sleep. A
 // process that takes a slot meanwhile sets it afterwards; and a new writer sets it, in case his predecessor died in between.
 package lockfile

@@ -36,7 +36,7 @@ func TestModel(t *testing.T) {
 func TestModelPlants(t *testing.T) {
 	for _, fault := range []string{"no second look", "published during the scan", "mark taken back blindly", "mark before the slot",
 		"acknowledged first", "attach without acked", "nobody polls", "reused in recovery", "brought back at once", "mark left as it was",
-		"same number"} {
+		"same number", "wakes without the mark", "sleeps with a pin"} {
 		n, found := 0, ""
 		for _, m := range []model{{readers: 1, commits: 2, deaths: 0}, {readers: 1, commits: 2, deaths: 1}, {readers: 2, commits: 1, deaths: 1}} {
 			m.fault = fault
@@ -72,8 +72,8 @@ const maxReaders = 2
 
 // mstate is one state. Snapshots are numbers; 0 is the store as it was found, and ckpt the last one that a meta slot names.
 type mstate struct {
-	published, acked, mark uint8 // the table; published is a number and one, 0: none
-	slot                   [maxReaders]uint8
+	published, acked, mark uint8             // the table; published is a number and one, 0: none
+	slot                   [maxReaders]uint8 // 1: in use; 2: by one who sleeps
 	pin                    [maxReaders]uint8 // a number and one
 
 	w mwriter
@@ -135,6 +135,9 @@ const (
 	rUnpin
 	rDead
 	rBase
+	rAsleep
+	rWake
+	rWakeMark
 )
 
 // next calls fn with every state that follows s.
@@ -242,7 +245,7 @@ func (m *model) writer(s mstate, fn func(string, mstate)) {
 				return
 			}
 			if n.slot[i] != 0 {
-				n.w.used = true
+				n.w.used = n.w.used || n.slot[i] == 1
 				if n.pin[i] != 0 {
 					n.w.pins |= 1 << (n.pin[i] - 1)
 				}
@@ -368,6 +371,18 @@ func (m *model) reader(s mstate, i int, fn func(string, mstate)) {
 	case rIdle:
 		step("begins", func(n *mstate, r *mreader) { r.need, r.pc = n.told, rLoad })
 		step("leaves", func(n *mstate, r *mreader) { n.slot[i] = 0; *r = mreader{} })
+		step("sleeps", func(n *mstate, r *mreader) { n.slot[i], r.pc = 2, rAsleep })
+	case rAsleep:
+		step("begins, and has to wake", func(n *mstate, r *mreader) { r.need, r.pc = n.told, rWake })
+	case rWake:
+		step("is awake", func(n *mstate, r *mreader) {
+			n.slot[i], r.pc = 1, rWakeMark
+			if m.is("wakes without the mark") {
+				r.pc = rLoad
+			}
+		})
+	case rWakeMark:
+		step("sets the mark", func(n *mstate, r *mreader) { n.mark, r.pc = 1, rLoad })
 	case rLoad:
 		step("loads published", func(n *mstate, r *mreader) { r.word, r.pc = n.published, rAcked })
 	case rAcked:
@@ -409,6 +424,9 @@ func (m *model) reader(s mstate, i int, fn func(string, mstate)) {
 		})
 	case rUsing:
 		step("ends", func(n *mstate, r *mreader) { r.using, r.pc = 0, rUnpin })
+		if m.is("sleeps with a pin") {
+			step("sleeps while it reads", func(n *mstate, r *mreader) { n.slot[i] = 2 })
+		}
 	case rUnpin:
 		step("unpins", func(n *mstate, r *mreader) { n.pin[i], r.pc, r.word, r.need, r.sees = 0, rIdle, 0, 0, 0 })
 	}

@@ -54,6 +54,25 @@ func (t *Table) takeSlot() (int, error) {
 	return 0, ErrFull
 }
 
+// Sleep says that this process reads nothing, and has not for a while. It is not counted then as one that has to be shown what
+// is committed; it keeps its slots, and may have no pins.
+func (t *Table) Sleep() {
+	for _, i := range t.slots {
+		t.w.slot(i, offState).Store(uint64(os.Getpid()) << 1)
+		step("asleep")
+	}
+}
+
+// Wake ends Sleep. It is the same as to attach: only then may the process look what is acknowledged.
+func (t *Table) Wake() {
+	for _, i := range t.slots {
+		t.w.slot(i, offState).Store(uint64(os.Getpid())<<1 | 1)
+		step("awake")
+	}
+	t.w.at(offMark).Store(1)
+	step("marked")
+}
+
 func (t *Table) owns(slot int) bool {
 	for _, i := range t.slots {
 		if i == slot {
@@ -158,6 +177,16 @@ func (t *Table) Readers() []Reader {
 		list = append(list, r)
 	}
 	return list
+}
+
+// Occupied reports whether a process has a slot, or died with one; those that sleep too.
+func (t *Table) Occupied() bool {
+	for i := range t.high() {
+		if t.w.slot(i, offState).Load() != 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // SetRetained notes how many bytes the writer keeps for a slot's pins.

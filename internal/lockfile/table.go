@@ -30,7 +30,7 @@ const (
 	// Size of the file. There is no file of another size: a table that is full has room for 3,136 snapshots.
 	Size = offSlots + slots*slotSize
 
-	offState  = 0 // pid<<1 | 1; 0: free
+	offState  = 0 // pid<<1, and 1 while the process is awake; 0: free
 	offSince  = 8 // Unix time in milliseconds
 	offPins   = 16
 	pinSize   = 16 // TxID + 1, and the time; 0: none
@@ -130,7 +130,7 @@ func (t *Table) Acknowledge(tx uint64) {
 	}
 }
 
-// Attached reports whether a reading process may be attached. The writer asks.
+// Attached reports whether a reading process may be attached, and awake. The writer asks.
 func (t *Table) Attached() bool { return t.w.at(offMark).Load() != 0 }
 
 // Floor is the highest TxID that the table shows anywhere: a new writer's come after it.
@@ -143,7 +143,7 @@ func (t *Table) Floor() uint64 {
 }
 
 // Pins appends the TxIDs that processes pin. The writer calls it, after it has stored the newest published word. If no slot is
-// in use it takes the mark back.
+// in use, or all who have one sleep, it takes the mark back.
 func (t *Table) Pins(pins []uint64) []uint64 {
 	if !t.Attached() {
 		return pins
@@ -162,10 +162,11 @@ func (t *Table) Pins(pins []uint64) []uint64 {
 
 func (t *Table) scan(pins []uint64) (_ []uint64, used bool) {
 	for i := range t.high() {
-		if t.w.slot(i, offState).Load() == 0 {
+		state := t.w.slot(i, offState).Load()
+		if state == 0 {
 			continue
 		}
-		used = true
+		used = used || state&1 != 0
 		for k := range slotPins {
 			if p := t.w.pin(pinAt{i, k}).Load(); p != 0 {
 				pins = append(pins, p-1)

@@ -24,8 +24,8 @@ func lockName(t *testing.T) string {
 }
 
 // attachSoon attaches, and waits for others who make or remove the file.
-func attachSoon(name string) (*Table, error) {
-	for end := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+func attachSoon(name string, patience time.Duration) (*Table, error) {
+	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
 		tab, err := Attach(vfs.OS, name, 0o600, data, nil)
 		if !errors.Is(err, vfs.ErrLocked) || time.Now().After(end) {
 			return tab, err
@@ -35,7 +35,7 @@ func attachSoon(name string) (*Table, error) {
 
 func mustAttach(t *testing.T, name string) *Table {
 	t.Helper()
-	tab, err := attachSoon(name)
+	tab, err := attachSoon(name, time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -238,7 +238,7 @@ func TestComingAndGoing(t *testing.T) {
 	for g := range 8 {
 		wait.Go(func() {
 			for k := range 300 {
-				tab, err := attachSoon(name)
+				tab, err := attachSoon(name, time.Minute)
 				if err != nil {
 					t.Error(err)
 					return

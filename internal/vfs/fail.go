@@ -29,6 +29,7 @@ type Failer struct {
 	failed int
 	sites  map[siteKey]*Site
 	stacks map[stack]siteKey
+	watch  func(site Site, failed bool)
 }
 
 type ruleState struct {
@@ -77,6 +78,14 @@ func (f *Failer) Set(rules ...Rule) {
 	}
 }
 
+// Watch has fn told of each call from now on, by the goroutine that makes it and before it is made: the line that calls, and
+// whether the call is going to fail. fn may be called concurrently.
+func (f *Failer) Watch(fn func(site Site, failed bool)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.watch = fn
+}
+
 // Calls is the number of calls of some kinds so far; of all, if none is named.
 func (f *Failer) Calls(kinds ...Kind) int {
 	f.mu.Lock()
@@ -123,13 +132,21 @@ func (f *Failer) Sites() []Site {
 func (f *Failer) fate(kind Kind, names ...string) *Rule {
 	var pcs stack
 	runtime.Callers(3, pcs[:])
+	rule, site, watch := f.count(kind, pcs, names)
+	if watch != nil {
+		watch(site, rule != nil)
+	}
+	return rule
+}
+
+// count is fate but for who watches.
+func (f *Failer) count(kind Kind, pcs stack, names []string) (rule *Rule, _ Site, watch func(Site, bool)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.total++
 	f.calls[kind]++
 	site := f.site(kind, pcs)
 	site.Calls++
-	var rule *Rule
 	for i := range f.rules {
 		r := &f.rules[i]
 		if !r.matches(kind, names) {
@@ -144,7 +161,7 @@ func (f *Failer) fate(kind Kind, names ...string) *Rule {
 		f.failed++
 		site.Failed++
 	}
-	return rule
+	return rule, *site, f.watch
 }
 
 // site finds the line of a call in its stack: the innermost frame that is not
@@ -181,9 +198,7 @@ func (f *Failer) verdict(r *Rule, kind Kind, name string, call func() error) err
 		return call()
 	}
 	if r.Late {
-		if err := call(); err != nil {
-			return err
-		}
+		_ = call() // whatever came of it
 	}
 	return r.fail(kind, name)
 }

@@ -118,7 +118,10 @@ func (f *failingFile) Private(align int64) (private File, base int64, err error)
 		private, base, err = f.under.Private(align)
 		return err
 	})
-	return private, base, err
+	if err != nil {
+		return nil, 0, err
+	}
+	return &failingFile{f: f.f, under: private}, base, nil
 }
 
 func (f *failingFile) LockedByOthers(off int64) (locked bool, err error) {
@@ -134,7 +137,10 @@ func (f *failingFile) Share(length int64) (shared Shared, err error) {
 		shared, err = f.under.Share(length)
 		return err
 	})
-	return shared, err
+	if err != nil || shared == nil {
+		return nil, err
+	}
+	return &failingShared{f: f, Shared: shared}, nil
 }
 
 // Close closes the file in any case: nobody could do so later.
@@ -178,6 +184,22 @@ func (m *failingMapping) Close() error {
 	err := m.under.Close()
 	if err == nil && r != nil {
 		err = r.fail(KindClose, m.f.Name())
+	}
+	return err
+}
+
+// failingShared is shared memory of a failingFile.
+type failingShared struct {
+	f *failingFile
+	Shared
+}
+
+// Close unmaps in any case.
+func (s *failingShared) Close() error {
+	r := s.f.f.fate(KindClose, s.f.Name())
+	err := s.Shared.Close()
+	if err == nil && r != nil {
+		err = r.fail(KindClose, s.f.Name())
 	}
 	return err
 }

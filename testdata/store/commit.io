@@ -47,7 +47,7 @@ d = -
 # A look writes them, and syncs nothing.
 io
 ----
-write app.db 4096@8192
+write app.db 4096@12288
 
 # While readers come and go, the commit publishes itself, after it was acknowledged.
 update
@@ -59,7 +59,7 @@ io
 ----
 write app.db-wal 512@5632
 sync app.db-wal
-write app.db 4096@12288
+write app.db 4096@8192
 
 # A transaction that changes nothing writes nothing.
 update

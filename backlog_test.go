@@ -1,0 +1,397 @@
+package folio
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/foliodb/folio/internal/vfs"
+	"github.com/foliodb/folio/page"
+)
+
+// late returns how many operations the tree does not have.
+func late(db *DB) int {
+	db.groups.mu.Lock()
+	defer db.groups.mu.Unlock()
+	return db.groups.late.ops
+}
+
+// Transactions that only put and delete do not touch the tree until somebody looks, and then all of them are there, in the
+// order in which they were made.
+func TestDeferred(t *testing.T) {
+	db := mustOpen(t, nil)
+	mustPut(t, db, "k", "0")
+	get(t, db, "k")
+	mustPut(t, db, "k", "0") // published by itself, since there was a reader
+	for i := range 50 {
+		must(t, db.Update(func(tx *Tx) error {
+			r := tx.Root()
+			return errors.Join(r.Put([]byte("k"), fmt.Append(nil, i)), r.Put(fmt.Append(nil, "twice", i), nil), r.Delete(fmt.Append(nil, "twice", i-1)),
+				r.Put([]byte("within"), []byte("x")), r.Put([]byte("within"), fmt.Append(nil, i)))
+		}))
+	}
+	if n := late(db); n != 250 {
+		t.Errorf("%d operations are late", n)
+	}
+	if db.head.tx != 2 || db.last != 52 {
+		t.Errorf("the tree has transaction %d of %d", db.head.tx, db.last)
+	}
+	has(t, db, "k", "49")
+	has(t, db, "within", "49")
+	must(t, db.View(func(tx *Tx) error {
+		if n := tx.Root().Len(); n != 3 || tx.Root().Get([]byte("twice49")) == nil {
+			t.Errorf("%d items", n)
+		}
+		return nil
+	}))
+	if n := late(db); n != 0 {
+		t.Errorf("%d operations are late after a look", n)
+	}
+	must(t, db.Check())
+}
+
+// Nothing that a transaction can see tells whether it is deferred, and when it goes over to the tree: all orders of
+// operations give what a map would.
+func TestDeferredAgainstModel(t *testing.T) {
+	for seed := range uint64(60) {
+		rng := rand.New(rand.NewPCG(seed, 3))
+		db := mustOpen(t, nil)
+		model := map[string]string{}
+		must(t, db.Update(func(tx *Tx) error {
+			a, err := tx.CreateBucket([]byte("a"))
+			if err == nil {
+				_, err = a.CreateBucket([]byte("b"))
+			}
+			return err
+		}))
+		for range 40 {
+			was := maps.Clone(model)
+			err := db.Update(func(tx *Tx) error {
+				in := []*Bucket{tx.Root(), tx.Bucket([]byte("a")), tx.Bucket([]byte("a")).Bucket([]byte("b"))}
+				for range rng.IntN(12) {
+					i := rng.IntN(3)
+					key := fmt.Sprint("k", rng.IntN(30))
+					switch name := fmt.Sprint(i, key); rng.IntN(12) {
+					case 0:
+						if got, ok := model[name]; string(in[i].Get([]byte(key))) != got || (in[i].Get([]byte(key)) != nil) != ok {
+							t.Errorf("seed %d: %s is %q, want %q", seed, name, in[i].Get([]byte(key)), got)
+						}
+					case 1, 2, 3:
+						delete(model, name)
+						must(t, in[i].Delete([]byte(key)))
+					case 4:
+						value := string(make([]byte, 3000+rng.IntN(3000)))
+						model[name] = value
+						must(t, in[i].Put([]byte(key), []byte(value)))
+					default:
+						value := fmt.Sprint(rng.Uint64())
+						model[name] = value
+						must(t, in[i].Put([]byte(key), []byte(value)))
+					}
+				}
+				for i, name := range []string{"a", "b"} {
+					if err := in[i].Put([]byte(name), nil); !errors.Is(err, ErrIncompatibleValue) {
+						t.Errorf("put on a bucket's name: %v", err)
+					}
+				}
+				if rng.IntN(6) == 0 {
+					return errTakenBack
+				}
+				return nil
+			})
+			if err == errTakenBack {
+				model = was
+			} else {
+				must(t, err)
+			}
+			switch rng.IntN(8) {
+			case 0:
+				must(t, db.Checkpoint())
+			case 1:
+				must(t, db.Close())
+				db = mustOpenAt(t, db.Path(), nil)
+			case 2, 3:
+				compareDeferred(t, db, seed, model)
+			}
+		}
+		compareDeferred(t, db, seed, model)
+		must(t, errors.Join(db.Check(), db.Close()))
+	}
+}
+
+func compareDeferred(t *testing.T, db *DB, seed uint64, model map[string]string) {
+	t.Helper()
+	got := map[string]string{}
+	must(t, db.View(func(tx *Tx) error {
+		a := tx.Bucket([]byte("a"))
+		for i, b := range []*Bucket{tx.Root(), a, a.Bucket([]byte("b"))} {
+			for k, v := range b.All() {
+				if v != nil {
+					got[fmt.Sprint(i, string(k))] = string(v)
+				}
+			}
+		}
+		return nil
+	}))
+	if !maps.Equal(got, model) {
+		t.Fatalf("seed %d: the store has %d items %v, want %d", seed, len(got), slices.Sorted(maps.Keys(got)), len(model))
+	}
+}
+
+// What was committed before a transaction that holds the tree is shown while that goes on: nobody waits for a user's function.
+func TestViewBesideUpdateInTheTree(t *testing.T) {
+	fsys := newHookFS()
+	db := mustOpen(t, &Options{fs: fsys})
+	mustPut(t, db, "k", "0")
+	reached, release := stopLogSync(fsys, nil)
+	var all sync.WaitGroup
+	all.Go(func() { mustPut(t, db, "k", "1") }) // its sync waits
+	<-reached
+	inTree, end := make(chan struct{}), make(chan struct{})
+	all.Go(func() {
+		must(t, db.Update(func(tx *Tx) error {
+			if v := tx.Root().Get([]byte("k")); string(v) != "1" { // it builds on what is not acknowledged
+				t.Errorf("the next transaction finds %q", v)
+			}
+			close(inTree)
+			<-end
+			return tx.Root().Put([]byte("k"), []byte("2"))
+		}))
+	})
+	<-inTree
+	done := make(chan struct{})
+	go func() { defer close(done); has(t, db, "k", "0") }()
+	waitFor(t, "View before the acknowledgement", done)
+	close(release)
+	for db.acked.Load() != 2 {
+		time.Sleep(time.Millisecond)
+	}
+	done = make(chan struct{})
+	go func() { defer close(done); has(t, db, "k", "1"); must(t, db.Checkpoint()) }()
+	waitFor(t, "View and Checkpoint after it", done)
+	close(end)
+	all.Wait()
+	has(t, db, "k", "2")
+	must(t, db.Check())
+}
+
+// Groups that are not yet acknowledged are applied one by one for a transaction that wants the tree, since each of them may be
+// what a reader is to be shown.
+func TestGroupsAreAppliedOneByOne(t *testing.T) {
+	fsys := newHookFS()
+	db := mustOpen(t, &Options{fs: fsys})
+	mustPut(t, db, "k", "0")
+	var all sync.WaitGroup
+	reached, release := stopLogSync(fsys, nil)
+	all.Go(func() { mustPut(t, db, "k", "1") })
+	<-reached
+	all.Go(func() { mustPut(t, db, "k", "2") })
+	for late(db) < 3 {
+		time.Sleep(time.Millisecond)
+	}
+	tx, err := db.Begin(true)
+	must(t, err)
+	tx.Root().Get([]byte("k"))
+	again, releaseAgain := stopLogSync(fsys, nil)
+	close(release)
+	<-again // "1" has been acknowledged, "2" has not
+	has(t, db, "k", "1")
+	must(t, tx.Rollback())
+	has(t, db, "k", "1")
+	close(releaseAgain)
+	all.Wait()
+	has(t, db, "k", "2")
+	must(t, db.Check())
+}
+
+// A deferred transaction does not join a group of which the tree has others: what the group ends with would be nobody's state.
+func TestDeferredBehindOneInTheTree(t *testing.T) {
+	fsys := newHookFS()
+	db := mustOpen(t, &Options{fs: fsys})
+	mustPut(t, db, "k", "0")
+	get(t, db, "k")
+	var all sync.WaitGroup
+	reached, release := stopLogSync(fsys, nil)
+	all.Go(func() { mustPut(t, db, "k", "1") })
+	<-reached
+	committed := func() page.TxID {
+		db.groups.mu.Lock()
+		defer db.groups.mu.Unlock()
+		return db.last
+	}
+	for i := range 4 {
+		all.Go(func() {
+			must(t, db.Update(func(tx *Tx) error {
+				if i == 0 {
+					tx.Root().Get([]byte("k")) // takes it to the tree
+				}
+				return tx.Root().Put(fmt.Append(nil, i), nil)
+			}))
+		})
+		for committed() < page.TxID(3+i) {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	close(release)
+	all.Wait()
+	must(t, db.View(func(tx *Tx) error {
+		if n := tx.Root().Len(); n != 5 {
+			t.Errorf("%d items", n)
+		}
+		return nil
+	}))
+	must(t, db.Check())
+}
+
+// A put to a damaged page is refused at once, not after it has been acknowledged; and a damaged neighbour does not keep
+// what was acknowledged from being applied.
+func TestDeferredBesideDamage(t *testing.T) {
+	db := mustOpen(t, nil)
+	key := func(i int) []byte { return fmt.Appendf(nil, "key%05d", i) }
+	must(t, db.Update(func(tx *Tx) error {
+		for i := range 2000 {
+			if err := tx.Root().Put(key(i), make([]byte, 100)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+	must(t, db.Close())
+	db = mustOpenAt(t, db.Path(), nil)
+	id, from, to := leafOf(t, db, key(1000))
+	must(t, db.Close())
+	spoilByte(t, db.Path(), int(id)*db.pageSize+100)
+	db = mustOpenAt(t, db.Path(), nil)
+	err := db.Update(func(tx *Tx) error { return tx.Root().Put(key(1000), nil) })
+	if !errors.Is(err, ErrCorrupt) {
+		t.Fatalf("a put to a damaged page: %v", err)
+	}
+	for round := range 3 { // fill the neighbours, then empty them
+		for i := range 2000 {
+			if string(key(i)) >= from && (to == "" || string(key(i)) < to) {
+				continue
+			}
+			mustWith(t, db.Update(func(tx *Tx) error {
+				if round == 2 && i >= 10 {
+					return tx.Root().Delete(key(i))
+				}
+				tx.SetDurability(Relaxed)
+				return tx.Root().Put(key(i), make([]byte, 100+150*round))
+			}), "round", round, "item", i)
+		}
+		if n := late(db); n == 0 {
+			t.Error("nothing was deferred")
+		}
+		must(t, db.View(func(tx *Tx) error {
+			if v := tx.Root().Get(key(1)); len(v) != 100+150*round {
+				t.Errorf("round %d: %d bytes", round, len(v))
+			}
+			return nil
+		}))
+	}
+	if err := db.View(func(tx *Tx) error { tx.Root().Get(key(1000)); return nil }); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("a look at the damaged page: %v", err)
+	}
+	db.Close()
+}
+
+// leafOf returns the leaf in which a key lies, and the bounds of its keys.
+func leafOf(t *testing.T, db *DB, key []byte) (id page.ID, from, to string) {
+	t.Helper()
+	must(t, db.View(func(tx *Tx) error {
+		h := tx.root.header()
+		id = h.Root
+		for level := h.Level; level > 0; level-- {
+			p, err := tx.view.Page(id)
+			must(t, err)
+			b := page.Branch(p)
+			i := b.Search(key)
+			if i > 0 {
+				from = string(b.Separator(i, nil))
+			}
+			if i+1 < b.Count() {
+				to = string(b.Separator(i+1, nil))
+			}
+			id = b.Child(i)
+		}
+		return nil
+	}))
+	return id, from, to
+}
+
+// On a full disk a commit fails that has no room for its pages, and what was acknowledged before can be read: space for
+// it has been promised.
+func TestDeferredOnFullDisk(t *testing.T) {
+	fsys := newHookFS()
+	db := mustOpen(t, &Options{fs: fsys})
+	mustPut(t, db, "first", "v")
+	var full atomic.Bool
+	hook := hookFunc(func(kind vfs.Kind, f vfs.File, _ int64, _ []byte) error {
+		if full.Load() && kind == vfs.KindAllocate && !isLog(f) {
+			return syscall.ENOSPC
+		}
+		return nil
+	})
+	fsys.before.Store(&hook)
+	full.Store(true)
+	acknowledged := 0
+	for i := 0; ; i++ {
+		err := db.Update(func(tx *Tx) error { return tx.Root().Put(fmt.Appendf(nil, "%05d", i), make([]byte, 1000)) })
+		if err != nil {
+			if !errors.Is(err, syscall.ENOSPC) {
+				t.Fatal(err)
+			}
+			break
+		}
+		acknowledged++
+	}
+	must(t, db.View(func(tx *Tx) error {
+		if n := tx.Root().Len(); n != acknowledged+1 {
+			t.Errorf("%d items, want %d", n, acknowledged+1)
+		}
+		return nil
+	}))
+	must(t, db.Check())
+	full.Store(false)
+	mustPut(t, db, "last", "v")
+	has(t, db, "last", "v")
+	must(t, db.Check())
+	if acknowledged < 10 {
+		t.Errorf("only %d commits found room", acknowledged)
+	}
+}
+
+// The limit of the backlog bounds the heap: who commits faster than the tree takes it waits.
+func TestBacklogIsBounded(t *testing.T) {
+	db := mustOpen(t, &Options{MemoryLimit: minLimit, Durability: Relaxed})
+	mustPut(t, db, "k", "v")
+	for i := range 4000 {
+		mustPut(t, db, fmt.Sprint(i*7919%4000), string(make([]byte, 500)))
+		db.groups.mu.Lock()
+		n := db.groups.late.bytes
+		db.groups.mu.Unlock()
+		if n > minLimit+1000 {
+			t.Fatalf("%d bytes are late", n)
+		}
+	}
+	must(t, db.Check())
+	if s, err := os.Stat(db.Path()); err != nil || s.Size() < 2e6 {
+		t.Errorf("file: %v, %v", s.Size(), err)
+	}
+}
+
+// mustWith is must that says where.
+func mustWith(t *testing.T, err error, where ...any) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(append(where, err)...)
+	}
+}

@@ -1,0 +1,62 @@
+package freelist
+
+import (
+	"math"
+
+	"github.com/foliodb/folio/page"
+)
+
+// Alive returns the pages below End that are neither free nor dead.
+func (l *List) Alive() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	rest := l.free.n + l.aside.n + l.held.n
+	return uint64(l.end) - min(rest, uint64(l.end))
+}
+
+// Promise makes the file hold so many pages that n single ones can be allocated from now on without growing it, if nobody
+// else allocates, and has no checkpoint cut them off before the next call. Promises do not add up: n is all that is
+// promised. The error is Grow's, or ErrFull; then the promise is what it was. Like Extend it may take as long as the disk does.
+func (l *List) Promise(n uint64) error {
+	was, lacking := l.setPromise(n)
+	if lacking == 0 {
+		return nil
+	}
+	l.size.Lock()
+	defer l.size.Unlock()
+	if _, lacking = l.setPromise(n); lacking == 0 {
+		return nil
+	}
+	l.mu.Lock()
+	end := uint64(l.room) + lacking
+	l.mu.Unlock()
+	err := ErrFull
+	if end <= math.MaxUint32 {
+		err = l.grow(page.ID(end))
+	}
+	if err != nil {
+		l.setPromise(was)
+	}
+	return err
+}
+
+// Redeem lowers what is promised.
+func (l *List) Redeem(n uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.promised = min(l.promised, n)
+}
+
+// setPromise returns what had been promised, and how many pages the file has to be longer by.
+func (l *List) setPromise(n uint64) (was, lacking uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	was, l.promised = l.promised, n
+	have := l.free.n + uint64(l.room-l.end)
+	return was, n - min(n, have)
+}
+
+// spare returns how many of the n free pages at the end are promised to nobody.
+func (l *List) spare(n page.ID) page.ID {
+	return page.ID(min(uint64(n), l.free.n-min(l.promised, l.free.n)))
+}
