@@ -155,3 +155,27 @@ func TestCloseBesideOnOldReader(t *testing.T) {
 	close(goOn)
 	waitFor(t, "Close", closed)
 }
+
+// Of each old reader that OnOldReader was told of a note was kept until the store was closed.
+func TestToldReadersAreForgotten(t *testing.T) {
+	told := 0
+	db := mustOpen(t, &Options{OldReaderAge: 1, OnOldReader: func(Reader) { told++ }})
+	db.watching.Store(true) // nobody else looks
+	for i := range 20 {
+		mustPut(t, db, "k", "v")
+		tx, err := db.Begin(false)
+		must(t, err)
+		time.Sleep(time.Microsecond)
+		for range 3 {
+			db.watchNow()
+		}
+		if told != i+1 || len(db.told) != 1 {
+			t.Errorf("told %d times of %d readers, %d are noted", told, i+1, len(db.told))
+		}
+		must(t, tx.Rollback())
+	}
+	db.watchNow()
+	if n := len(db.told); n > 0 {
+		t.Errorf("%d readers are noted, all are gone", n)
+	}
+}
