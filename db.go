@@ -295,6 +295,8 @@ func (db *DB) prepare(m page.Meta) (err error) {
 		return err
 	}
 	if err := db.checkMapping(); err != nil {
+		err = errors.Join(err, db.data.Close())
+		db.data = nil
 		return err
 	}
 	db.buffers = bufferPool{size: m.PageSize, max: int(db.opts.MemoryLimit) / m.PageSize}

@@ -1,6 +1,7 @@
 package folio
 
 import (
+	"errors"
 	"os"
 	"strings"
 	"testing"
@@ -34,5 +35,29 @@ func TestFailedOpenUnmaps(t *testing.T) {
 		if strings.Contains(string(mapped), path) {
 			t.Errorf("still mapped when sync %d of Open has failed", nth)
 		}
+	}
+}
+
+// readFailFile fails reads.
+type readFailFile struct{ vfs.File }
+
+func (readFailFile) ReadAt([]byte, int64) (int, error) { return 0, errInjected }
+
+// On a file system whose mappings are in doubt, a mapping that turned out not to be what the file holds, or could not be looked at,
+// was left to whoever asked for it: who replays the log aside forgot it.
+func TestDoubtedMappingGoes(t *testing.T) {
+	db := mustOpen(t, nil)
+	path := db.Path()
+	must(t, db.Close())
+	f, err := vfs.OS.Open(path, os.O_RDWR, 0)
+	must(t, err)
+	defer f.Close()
+	aside := newDB(path, db.opts)
+	aside.file, aside.doubtful = readFailFile{f}, true
+	if err := aside.prepare(db.newest()); !errors.Is(err, errInjected) {
+		t.Errorf("the mapping cannot be looked at: %v", err)
+	}
+	if mapped, err := os.ReadFile("/proc/self/maps"); err != nil || strings.Contains(string(mapped), path) {
+		t.Errorf("still mapped: %v", err)
 	}
 }
