@@ -83,7 +83,7 @@ func (a *audit) raw(id page.ID) []byte {
 // file, of a store with an id of its own. Pages that the state does not reach are written as zeros. It returns
 // the number of bytes written. Damage in the state is an error before anything is written.
 func (tx *Tx) WriteTo(w io.Writer) (n int64, err error) {
-	if tx.done {
+	if tx.done.Load() {
 		return 0, ErrTxClosed
 	}
 	if tx.writing != nil {
@@ -130,7 +130,7 @@ func (c *countingWriter) Write(p []byte) (int, error) {
 // CopyFile writes a copy of the store as the transaction sees it to a file, as WriteTo does, and makes it durable.
 // A file that is there is replaced once the copy is complete. mode 0 is 0600.
 func (tx *Tx) CopyFile(path string, mode os.FileMode) error {
-	if tx.done {
+	if tx.done.Load() {
 		return ErrTxClosed
 	}
 	fsys := tx.db.opts.fs

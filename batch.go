@@ -51,7 +51,7 @@ func (b *batcher) add(c *call) {
 	}
 	b.mu.Unlock()
 	if full {
-		b.run()
+		go b.run() // not here: a call of somebody else's may end the goroutine
 	}
 }
 
@@ -71,15 +71,17 @@ func (b *batcher) take() []*call {
 // its own goroutine, where its error and its panic belong; the rest start again.
 func (b *batcher) run() {
 	var waiting []*call
+	answer := errSolo
 	defer func() {
-		for _, c := range waiting { // a call ended the goroutine
-			c.done <- errSolo
+		for _, c := range waiting { // a call, or what it gave to OnCommit, ended the goroutine
+			c.done <- answer
 		}
 	}()
 	for calls := b.take(); len(calls) > 0; {
 		failed := -1
 		waiting = calls
 		err := b.db.Update(func(tx *Tx) error {
+			tx.OnCommit(func() { answer = nil })
 			for i, c := range calls {
 				failed = i
 				if err := c.protected(tx); err != nil {

@@ -52,7 +52,7 @@ func (b *Bucket) useDeferred(method string) {
 	if b == nil {
 		panic("folio: " + method + " on a nil bucket")
 	}
-	if b.tx.done {
+	if b.tx.done.Load() {
 		panic("folio: " + method + " on a transaction that has ended")
 	}
 	if b.nesting != nil && b.dead {
@@ -65,7 +65,7 @@ func (b *Bucket) usable() error {
 	switch {
 	case b == nil:
 		return ErrBucketNotFound
-	case b.tx.done:
+	case b.tx.done.Load():
 		return ErrTxClosed
 	case b.nesting != nil && b.dead:
 		return ErrBucketNotFound

@@ -129,7 +129,7 @@ func (tx *Tx) audit(then func(*audit)) (err error) {
 // right. It returns nil, or an error that unwraps ([]error) to every finding, each a *CorruptError that
 // cites an invariant of ARCHITECTURE.md. DB.Check also accounts for the pages that are not reached.
 func (tx *Tx) Check() error {
-	if tx.done {
+	if tx.done.Load() {
 		return ErrTxClosed
 	}
 	if tx.writing != nil {

@@ -295,6 +295,8 @@ func (db *DB) prepare(m page.Meta) (err error) {
 		return err
 	}
 	if err := db.checkMapping(); err != nil {
+		err = errors.Join(err, db.data.Close())
+		db.data = nil
 		return err
 	}
 	db.buffers = bufferPool{size: m.PageSize, max: int(db.opts.MemoryLimit) / m.PageSize}
@@ -392,10 +394,10 @@ func (db *DB) Close() error {
 		return nil
 	}
 	db.awaitReaders()
+	db.awaitBackground()
 	db.writer.Lock()
 	db.life.Lock()
 	defer db.life.Unlock()
-	db.background.Wait()
 	err := db.finish()
 	db.closed.Store(true)
 	db.writer.Unlock()
@@ -410,6 +412,16 @@ func (db *DB) awaitReaders() {
 		case <-time.After(10 * time.Millisecond): // a reader may have looked at closing just before it was set
 		}
 	}
+}
+
+// awaitBackground returns when nothing is left that runs beside transactions, and nothing new can begin: all commits have returned,
+// and no further one will be. It is waited for without a lock, because OnOldReader may call what takes one.
+func (db *DB) awaitBackground() {
+	db.writer.Lock()
+	db.life.Lock()
+	db.writer.Unlock()
+	db.life.Unlock()
+	db.background.Wait()
 }
 
 // readers counts the read transactions that are open.

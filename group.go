@@ -204,6 +204,9 @@ func (db *DB) lead() {
 		g.mu.Unlock()
 		db.show()
 		g.mu.Lock()
+		if db.poisoned() != nil { // meanwhile; all of them have been told
+			return
+		}
 	}
 	for _, n := range covered {
 		n.durable = true

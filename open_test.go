@@ -150,7 +150,7 @@ func TestFaultInUnmanagedWrite(t *testing.T) {
 			}
 			must(t, os.Truncate(path, 8192))
 			Fault(t, what, func() error { return op(b) })
-			if !tx.done {
+			if !tx.done.Load() {
 				tx.Rollback()
 			}
 			t.SkipNow() // the store is past closing

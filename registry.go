@@ -52,7 +52,8 @@ func (db *DB) unregister() {
 
 // Bytes of the data file that are locked; far beyond any content, since a lock needs none. A
 // writer holds the first two exclusively. Who only reads, and has no part in the table of share.go, holds the second
-// one shared; who has holds the third one shared, and, while it reads the meta slots and the log, the first.
+// one shared. Who has a part in it holds the third one shared, and who only reads also the first, while it reads the meta
+// slots and the log.
 const (
 	lockWriter int64 = 1<<62 + iota
 	lockReaders

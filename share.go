@@ -67,16 +67,10 @@ func (db *DB) join() (bool, error) {
 	if able, err := db.canShare(); !able {
 		return false, err
 	}
-	deadline := db.deadline()
-	err := db.attach(deadline, nil)
+	err := db.attach(time.Now().Add(min(max(db.opts.LockTimeout, minPatience), maxPatience)))
 	if err == nil {
-		// Held as long as the process is attached, and never without the table: a writer that is alone in its table takes it for a
-		// stranger's. A writer has it exclusively for a moment when it cuts the file.
-		if err = db.awaitLock(lockAttached, false, deadline); err == nil {
-			db.attached = true
-			if err = db.table.Join(); err == nil {
-				return true, nil
-			}
+		if err = db.table.Join(); err == nil {
+			return true, nil
 		}
 	}
 	return false, errors.Join(refusal(err), db.retreat())
@@ -89,6 +83,13 @@ func (db *DB) retreat() error {
 	return err
 }
 
+// How long a process that wants to read waits for those who are in the way by another name, before it
+// is content with the locks of the data file.
+const (
+	minPatience = 100 * time.Millisecond
+	maxPatience = time.Second
+)
+
 // canShare reports whether the system lets processes share memory.
 func (db *DB) canShare() (bool, error) {
 	_, err := db.file.Share(0)
@@ -100,26 +101,12 @@ func (db *DB) canShare() (bool, error) {
 
 // refusal drops errors that only mean that this process cannot take part in the table.
 func refusal(err error) error {
-	for _, e := range []error{errors.ErrUnsupported, fs.ErrPermission, syscall.EROFS} {
+	for _, e := range []error{errElsewhere, errors.ErrUnsupported, fs.ErrPermission, syscall.EROFS} {
 		if errors.Is(err, e) {
 			return nil
 		}
 	}
 	return err
-}
-
-// awaitLock takes a lock that others hold for moments only.
-func (db *DB) awaitLock(off int64, exclusive bool, deadline time.Time) error {
-	for wait := 50 * time.Microsecond; ; wait = min(2*wait, 5*time.Millisecond) {
-		err := db.file.Lock(off, exclusive)
-		if !errors.Is(err, vfs.ErrLocked) {
-			return err
-		}
-		if time.Now().After(deadline) {
-			return &LockedError{Path: db.path, Holder: db.holder(off), Reader: exclusive}
-		}
-		time.Sleep(wait)
-	}
 }
 
 // deadline is when a wait for other processes ends that begins now.
@@ -130,14 +117,56 @@ func (db *DB) deadline() time.Time {
 	return time.Now().Add(db.opts.LockTimeout)
 }
 
-func (db *DB) attach(deadline time.Time, alone func() error) error {
+// errElsewhere says that processes are attached, and not by this table: they came by another name of the data file, and have
+// another one.
+var errElsewhere = errors.New("folio: processes are attached by another name of the file")
+
+// attach makes the store part of the table, as soon as nobody is in the way. errElsewhere: somebody still was when patience ended.
+//
+// It takes lockAttached first, and has it for as long as it is attached. Whoever makes the table anew must be the only one who does,
+// so there is never more than one table with somebody in it. Others may be on their way to this one, leave it, or have been
+// killed, and lose their locks one by one: who has to wait lets go of the lock meanwhile.
+func (db *DB) attach(patience time.Time) error {
 	info, err := db.file.Stat()
 	if err != nil {
 		return err
 	}
-	db.table, err = lockfile.Attach(db.opts.fs, lockName(db.file.Name()), info.Mode.Perm(), info, deadline, alone)
-	if errors.Is(err, vfs.ErrLocked) {
-		return &LockedError{Path: db.path}
+	deadline := db.deadline()
+	for wait := 50 * time.Microsecond; ; wait = min(2*wait, 10*time.Millisecond) {
+		err := db.tryAttach(info)
+		switch now := time.Now(); {
+		case errors.Is(err, errElsewhere):
+			if now.After(patience) {
+				return err
+			}
+		case !errors.Is(err, vfs.ErrLocked):
+			return err
+		case now.After(deadline):
+			return &LockedError{Path: db.path}
+		}
+		time.Sleep(wait)
+	}
+}
+
+func (db *DB) tryAttach(info vfs.Info) (err error) {
+	// The writer has it exclusively for the moment in which it cuts the file.
+	if err := db.file.Lock(lockAttached, false); err != nil {
+		return err
+	}
+	db.attached = true
+	db.table, err = lockfile.Attach(db.opts.fs, lockName(db.file.Name()), info.Mode.Perm(), info, db.alone)
+	if err != nil {
+		db.attached = false
+		err = errors.Join(err, db.file.Unlock(lockAttached))
+	}
+	return err
+}
+
+// alone is errElsewhere if another process has lockAttached.
+func (db *DB) alone() error {
+	others, err := db.file.LockedByOthers(lockAttached)
+	if err == nil && others {
+		err = errElsewhere
 	}
 	return err
 }
@@ -147,15 +176,15 @@ func (db *DB) detach() error {
 	var err error
 	db.share.mu.Lock()
 	db.share.detached = true
-	if db.attached {
-		db.attached = false
-		err = db.file.Unlock(lockAttached)
-	}
 	if t := db.table; t != nil {
 		if !db.opts.reads() {
 			t.SetWriter(0)
 		}
-		err = errors.Join(err, t.Close())
+		err = t.Close()
+	}
+	if db.attached { // not before: who has a part in a table has it
+		db.attached = false
+		err = errors.Join(err, db.file.Unlock(lockAttached))
 	}
 	db.share.mu.Unlock()
 	return err
@@ -166,30 +195,23 @@ func (db *DB) attachWriter() error {
 	if able, err := db.canShare(); !able {
 		return err
 	}
-	deadline := db.deadline()
-	err := db.attach(deadline, func() error { return db.findStrangers(deadline) })
+	err := db.attach(db.deadline())
 	if errors.Is(err, errors.ErrUnsupported) {
 		return nil
+	}
+	if errors.Is(err, errElsewhere) {
+		return &LockedError{Path: db.path, Holder: db.holder(lockAttached), Reader: true}
 	}
 	if err != nil {
 		return err
 	}
-	if !db.table.Fresh {
-		db.table.Succeed(os.Getpid())
-		_, err := db.table.Reap()
-		return err
+	if db.table.Fresh {
+		db.table.SetWriter(os.Getpid())
+		return nil
 	}
-	db.table.SetWriter(os.Getpid())
-	return nil
-}
-
-// findStrangers gives an error if processes are attached by another table: they came by another name of the data file. Nobody
-// is attached by this one. A process that was killed may still be about to lose its locks.
-func (db *DB) findStrangers(deadline time.Time) error {
-	if err := db.awaitLock(lockAttached, true, deadline); err != nil {
-		return err
-	}
-	return db.file.Unlock(lockAttached)
+	db.table.Succeed(os.Getpid())
+	_, err = db.table.Reap()
+	return err
 }
 
 // shows reports whether this process writes the store and shows others what it has published.
@@ -345,7 +367,7 @@ func (db *DB) cut(end page.ID) error {
 		}
 		return err
 	}
-	return errors.Join(db.data.Truncate(end), db.file.Unlock(lockAttached))
+	return errors.Join(db.data.Truncate(end), db.file.Lock(lockAttached, false))
 }
 
 // accompanied reports whether a process is attached that reads, or sleeps: the file is not made shorter then.
@@ -354,7 +376,7 @@ func (db *DB) accompanied() bool { return db.shows() && db.table.Occupied() }
 // openShared opens a store that is only read, beside others: on the newest snapshot that a writer has shown, or, while
 // nobody writes, on the checkpoint and the log.
 func (db *DB) openShared() error {
-	s, err := db.awaitShared(db.acquire)
+	s, err := db.awaitShared(db.deadline(), db.acquire)
 	if err != nil {
 		return err
 	}
@@ -366,13 +388,15 @@ func (db *DB) openShared() error {
 	return nil
 }
 
-// awaitShared calls fn until it is not busy, at most for LockTimeout.
-func (db *DB) awaitShared(fn func() (*snapshot, error)) (*snapshot, error) {
-	deadline := db.deadline()
+// awaitShared calls fn until it is not busy, or Close has been called.
+func (db *DB) awaitShared(deadline time.Time, fn func() (*snapshot, error)) (*snapshot, error) {
 	for wait := 50 * time.Microsecond; ; wait = min(2*wait, 5*time.Millisecond) {
 		s, err := fn()
 		if !errors.Is(err, errBusy) {
 			return s, err
+		}
+		if db.closing.Load() {
+			return nil, ErrDatabaseNotOpen
 		}
 		if time.Now().After(deadline) {
 			return nil, &LockedError{Path: db.path, Holder: db.tableHolder()}
@@ -555,22 +579,19 @@ func (db *DB) follow(end page.ID) error {
 func (db *DB) pinShared() (*snapshot, *pinShard, error) {
 	for {
 		s := db.published.Load()
-		if db.isCurrent(s) {
-			shard := s.shard()
-			shard.n.Add(1)
-			// Who takes the pin away first says so, and then counts: one of the two sees the other.
-			if s.share.pinned.Load() {
-				if db.closing.Load() {
-					db.unpin(shard)
-					return nil, nil, ErrDatabaseNotOpen
-				}
-				return s, shard, nil
-			}
-			shard.n.Add(-1)
-		}
+		shard := s.shard()
+		shard.n.Add(1)
+		// Close says so first, and then counts: it is seen here, or leaves the table only after us.
 		if db.closing.Load() {
+			db.unpin(shard)
 			return nil, nil, ErrDatabaseNotOpen
 		}
+		// Who takes the pin away first says so too, and then counts: one of the two sees the other. A snapshot that is
+		// no longer shown may have been forgotten before it was counted.
+		if db.published.Load() == s && db.isCurrent(s) {
+			return s, shard, nil
+		}
+		db.unpin(shard)
 		if err := db.renew(); err != nil {
 			return nil, nil, outer(err)
 		}
@@ -586,6 +607,7 @@ func (db *DB) isNewest(s *snapshot) bool {
 
 // renew sees to it that the newest snapshot is pinned and shown to this process.
 func (db *DB) renew() error {
+	deadline := db.deadline() // of all who wait at the same time
 	db.share.mu.Lock()
 	defer db.share.mu.Unlock()
 	if db.share.detached {
@@ -596,7 +618,7 @@ func (db *DB) renew() error {
 		db.share.asleep = false
 		db.table.Wake()
 	}
-	s, err := db.awaitShared(db.renewOnce)
+	s, err := db.awaitShared(deadline, db.renewOnce)
 	if err != nil {
 		return err
 	}

@@ -47,7 +47,7 @@ type Tx struct {
 	broken   atomic.Pointer[error] // first damage met
 	trace    *trace                // Options.TraceReaders
 	managed  bool                  // View's or Update's
-	done     bool
+	done     atomic.Bool
 	*writing // nil in a read transaction
 }
 
@@ -174,7 +174,7 @@ func (db *DB) makeRoom() error {
 
 // end marks a write transaction as finished, keeps its buffer, and lets go of the tree. The writer lock is held.
 func (tx *Tx) end() {
-	tx.done = true
+	tx.done.Store(true)
 	if tx.ops != nil && cap(tx.ops) <= keepOps {
 		tx.db.opsBuffer = tx.ops[:0]
 	}
@@ -204,7 +204,7 @@ func (tx *Tx) abort() {
 // transaction is ErrTxNotWritable.
 func (tx *Tx) Commit() error {
 	switch {
-	case tx.done:
+	case tx.done.Load():
 		return ErrTxClosed
 	case tx.managed:
 		return ErrTxManaged
@@ -229,25 +229,31 @@ func (tx *Tx) finish() error {
 // that a deferred Rollback is harmless after Commit.
 func (tx *Tx) Rollback() error {
 	switch {
-	case tx.done:
+	case tx.done.Load():
 		return ErrTxClosed
 	case tx.managed:
 		return ErrTxManaged
 	}
-	tx.rollback()
+	if !tx.rollback() {
+		return ErrTxClosed
+	}
 	return nil
 }
 
-func (tx *Tx) rollback() {
+// rollback is false if another goroutine has just ended the transaction, which then only reads.
+func (tx *Tx) rollback() bool {
 	if tx.writing != nil {
 		tx.abort()
-		return
+		return true
 	}
-	tx.done = true
+	if tx.done.Swap(true) {
+		return false
+	}
 	if tx.trace != nil {
 		tx.db.traces.remove(tx.trace)
 	}
 	tx.db.unpin(tx.shard)
+	return true
 }
 
 // View calls fn with a read transaction and ends it. It returns fn's error, or what was found damaged. A panic
@@ -314,7 +320,7 @@ func (tx *Tx) call(fn func(*Tx) error) (err error) {
 func (tx *Tx) conclude(old bool, err *error) {
 	r := recover()
 	debug.SetPanicOnFault(old)
-	if tx.done {
+	if tx.done.Load() {
 		return
 	}
 	tx.rollback()
@@ -384,7 +390,7 @@ func (tx *Tx) contains(addr uintptr) (page.ID, bool) {
 	if tx.writing == nil || tx.deferred {
 		return tx.snapshot.m.Contains(addr)
 	}
-	if !tx.done && tx.holdsTree {
+	if !tx.done.Load() && tx.holdsTree {
 		for _, m := range tx.db.pager.maps {
 			if id, ok := m.Contains(addr); ok {
 				return id, true
@@ -457,7 +463,7 @@ func (tx *Tx) Err() error {
 
 // check panics when the transaction has ended: the caller's method has no error to return.
 func (tx *Tx) check(method string) {
-	if tx.done {
+	if tx.done.Load() {
 		panic("folio: " + method + " on a transaction that has ended")
 	}
 }

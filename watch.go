@@ -2,6 +2,7 @@ package folio
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -140,19 +141,22 @@ func (db *DB) watchNow() {
 	if db.opts.OnOldReader == nil {
 		return
 	}
+	if db.told == nil {
+		db.told = make(map[toldReader]bool)
+	}
+	old := make(map[toldReader]bool)
 	for _, r := range db.Readers() {
 		if r.Leaked || time.Since(r.Since) < db.opts.OldReaderAge {
 			continue
 		}
-		if db.told == nil {
-			db.told = make(map[toldReader]bool)
-		}
 		key := toldReader{r.PID, r.Tx, r.Since.UnixMilli()}
+		old[key] = true
 		if !db.told[key] {
 			db.told[key] = true
 			db.opts.OnOldReader(r)
 		}
 	}
+	maps.DeleteFunc(db.told, func(key toldReader, _ bool) bool { return !old[key] }) // those who are gone
 }
 
 // toldReader is a reader that OnOldReader has been told of.

@@ -111,3 +111,71 @@ func TestTraceReaders(t *testing.T) {
 		s.pins[i].n.Store(0)
 	}
 }
+
+// Close held the lock of the handle while it waited for the goroutine that looks at readers, which takes that lock: a Close right
+// behind a commit hung. What OnOldReader calls took it too.
+func TestCloseBesideWatch(t *testing.T) {
+	for range 100 {
+		db, err := OpenMemory(&Options{OnOldReader: func(Reader) {}})
+		must(t, err)
+		mustPut(t, db, "k", "v")
+		closed := make(chan struct{})
+		go func() { defer close(closed); db.Close() }()
+		waitFor(t, "Close", closed)
+	}
+}
+
+func TestCloseBesideOnOldReader(t *testing.T) {
+	var db *DB
+	called, goOn := make(chan struct{}), make(chan struct{})
+	o := &Options{OldReaderAge: 1, OnOldReader: func(Reader) {
+		close(called)
+		<-goOn
+		db.Stats()
+		db.Readers()
+		if err := db.Update(func(*Tx) error { return nil }); err != ErrDatabaseNotOpen {
+			t.Errorf("Update while Close waits: %v", err)
+		}
+		if err := db.Checkpoint(); err != nil {
+			t.Error(err)
+		}
+	}}
+	db = mustOpen(t, o)
+	tx, err := db.Begin(false)
+	must(t, err)
+	mustPut(t, db, "k", "v")
+	waitFor(t, "OnOldReader", called)
+	must(t, tx.Rollback())
+	closed := make(chan struct{})
+	go func() { defer close(closed); must(t, db.Close()) }()
+	for !db.closing.Load() {
+		time.Sleep(time.Millisecond)
+	}
+	time.Sleep(20 * time.Millisecond) // Close has no more to wait for than OnOldReader
+	close(goOn)
+	waitFor(t, "Close", closed)
+}
+
+// Of each old reader that OnOldReader was told of a note was kept until the store was closed.
+func TestToldReadersAreForgotten(t *testing.T) {
+	told := 0
+	db := mustOpen(t, &Options{OldReaderAge: 1, OnOldReader: func(Reader) { told++ }})
+	db.watching.Store(true) // nobody else looks
+	for i := range 20 {
+		mustPut(t, db, "k", "v")
+		tx, err := db.Begin(false)
+		must(t, err)
+		time.Sleep(time.Microsecond)
+		for range 3 {
+			db.watchNow()
+		}
+		if told != i+1 || len(db.told) != 1 {
+			t.Errorf("told %d times of %d readers, %d are noted", told, i+1, len(db.told))
+		}
+		must(t, tx.Rollback())
+	}
+	db.watchNow()
+	if n := len(db.told); n > 0 {
+		t.Errorf("%d readers are noted, all are gone", n)
+	}
+}

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"syscall"
-	"time"
 	"unsafe"
 
 	"github.com/foliodb/folio/internal/vfs"
@@ -37,22 +36,11 @@ type Table struct {
 	Fresh bool
 }
 
-// Attach attaches to the table in the named file, which it makes if need be. data is the data file, which the table is for.
-// While others make or remove the file it waits until the deadline, and then gives vfs.ErrLocked. The error is
-// errors.ErrUnsupported where memory cannot be shared, or the disk has no room for the table. alone, if it is not nil, is called
-// when nobody else is attached, and nobody can be before it has returned; its error is Attach's.
-func Attach(fsys vfs.FS, name string, perm fs.FileMode, data vfs.Info, deadline time.Time, alone func() error) (*Table, error) {
-	for wait := 50 * time.Microsecond; ; wait = min(2*wait, 10*time.Millisecond) {
-		t, err := attach(fsys, name, perm, data, alone)
-		if err == nil || !errors.Is(err, vfs.ErrLocked) || time.Now().After(deadline) {
-			return t, err
-		}
-		time.Sleep(wait)
-	}
-}
-
-// attach tries once. vfs.ErrLocked: another process is about to make or remove the file.
-func attach(fsys vfs.FS, name string, perm fs.FileMode, data vfs.Info, alone func() error) (t *Table, err error) {
+// Attach attaches to the table in the named file, which it makes if need be. data is the data file, which the table is for. Before
+// the table is made anew alone is called, if there is one; its error ends the attempt. The error is vfs.ErrLocked while
+// another process makes or removes the file: it is for moments only. It is
+// errors.ErrUnsupported where memory cannot be shared, or the disk has no room for the table.
+func Attach(fsys vfs.FS, name string, perm fs.FileMode, data vfs.Info, alone func() error) (t *Table, err error) {
 	f, err := fsys.Open(name, os.O_RDWR|os.O_CREATE, perm)
 	if err != nil {
 		return nil, err
@@ -82,6 +70,11 @@ func attach(fsys vfs.FS, name string, perm fs.FileMode, data vfs.Info, alone fun
 		return t, err
 	}
 	if t.Fresh {
+		if alone != nil {
+			if err := alone(); err != nil {
+				return t, err
+			}
+		}
 		err := t.fill()
 		if errors.Is(err, syscall.ENOSPC) {
 			err = fmt.Errorf("%w: %w", errors.ErrUnsupported, err) // whoever wants to make room can do without
@@ -104,11 +97,6 @@ func attach(fsys vfs.FS, name string, perm fs.FileMode, data vfs.Info, alone fun
 	if t.Fresh {
 		t.head(data)
 		step("made")
-		if alone != nil {
-			if err := alone(); err != nil {
-				return t, err
-			}
-		}
 		return t, f.Lock(lifeLock, false)
 	}
 	if !t.isFor(data) {

@@ -47,7 +47,7 @@ func TestMain(m *testing.M) {
 
 // play is what the process does: it reads twice, or it writes.
 func play(role, name string) error {
-	t, err := Attach(vfs.OS, name, 0o600, data, time.Now().Add(time.Minute), nil)
+	t, err := attachSoon(name, time.Minute)
 	if err != nil {
 		return err
 	}
@@ -225,7 +225,7 @@ func awaitStop(t *testing.T, pid int) {
 
 // around is what others do while the process is stopped.
 func around(t *testing.T, name, role, where string, w *Table, reads uint64) {
-	other, err := Attach(vfs.OS, name, 0o600, data, time.Now().Add(50*time.Millisecond), nil)
+	other, err := attachSoon(name, 50*time.Millisecond)
 	if errors.Is(err, vfs.ErrLocked) {
 		// Only who makes or removes the file keeps others out, as long as it takes.
 		if role == "read" || !slices.Contains([]string{"life locked", "made", "last"}, where) {

@@ -124,6 +124,14 @@ func (f *failingFile) Private(align int64) (private File, base int64, err error)
 	return &failingFile{f: f.f, under: private}, base, nil
 }
 
+func (f *failingFile) LockedByOthers(off int64) (locked bool, err error) {
+	err = f.f.do(KindLock, f.Name(), func() error {
+		locked, err = f.under.LockedByOthers(off)
+		return err
+	})
+	return locked, err
+}
+
 func (f *failingFile) Share(length int64) (shared Shared, err error) {
 	err = f.f.do(KindMap, f.Name(), func() error {
 		shared, err = f.under.Share(length)

@@ -173,3 +173,29 @@ func TestRenameNew(t *testing.T) {
 		t.Error("noHardLinks")
 	}
 }
+
+// A file that is only open for reading can have no exclusive lock, but be asked whether one could be had.
+func TestLockedByOthers(t *testing.T) {
+	f := newFile(t)
+	r, err := OS.Open(f.Name(), os.O_RDONLY, 0)
+	noErr(t, "open", err)
+	defer r.Close()
+	const at = 1 << 62
+	ask := func(what string, want bool) {
+		t.Helper()
+		got, err := r.LockedByOthers(at)
+		noErr(t, "ask", err)
+		if got != want {
+			t.Errorf("%s: locked by others: %v", what, got)
+		}
+	}
+	ask("no lock", false)
+	noErr(t, "lock", r.Lock(at, false))
+	ask("a lock of its own", false)
+	noErr(t, "lock", f.Lock(at, false))
+	ask("a shared lock of another", true)
+	noErr(t, "lock", errors.Join(f.Unlock(at), f.Lock(at+1, true)))
+	ask("a lock of another byte", false)
+	noErr(t, "lock", errors.Join(r.Unlock(at), f.Lock(at, true)))
+	ask("an exclusive lock of another", true)
+}

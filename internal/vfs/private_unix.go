@@ -119,6 +119,8 @@ func (f *privateFile) Private(int64) (File, int64, error) { return nil, 0, f.bel
 
 func (f *privateFile) Share(int64) (Shared, error) { return nil, f.below("share") }
 
+func (f *privateFile) LockedByOthers(off int64) (bool, error) { return f.lower.LockedByOthers(off) }
+
 func (f *privateFile) Close() error { return errors.Join(f.upper.Close(), f.lower.Close()) }
 
 // Map maps the beginning privately, so that by no mistake a byte can reach the file, and lays the mapping of the

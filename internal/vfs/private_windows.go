@@ -42,4 +42,6 @@ func (f *privateFile) Share(int64) (Shared, error) {
 	return nil, pathError("share", f.Name(), errors.ErrUnsupported)
 }
 
+func (f *privateFile) LockedByOthers(off int64) (bool, error) { return f.from.LockedByOthers(off) }
+
 func (f *privateFile) Close() error { return errors.Join(f.File.Close(), f.from.Close()) }

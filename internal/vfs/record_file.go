@@ -234,3 +234,5 @@ func (m *recordedMapping) WillNeed(off, n int64)       { m.under.WillNeed(off, n
 func (f *recordedFile) Share(int64) (Shared, error) {
 	return nil, pathError("share", f.Name(), errors.ErrUnsupported)
 }
+
+func (f *recordedFile) LockedByOthers(off int64) (bool, error) { return f.under.LockedByOthers(off) }

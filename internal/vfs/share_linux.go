@@ -31,6 +31,12 @@ func (f *osFile) Share(length int64) (Shared, error) {
 	return &sharedMemory{base, int(length)}, nil
 }
 
+func (f *osFile) LockedByOthers(off int64) (bool, error) {
+	l := unix.Flock_t{Type: unix.F_WRLCK, Start: off, Len: 1}
+	err := f.call("lock", func(fd int) error { return unix.FcntlFlock(uintptr(fd), unix.F_OFD_GETLK, &l) })
+	return l.Type != unix.F_UNLCK, err
+}
+
 func (m *sharedMemory) Bytes() []byte { return unsafe.Slice((*byte)(m.base), m.n) }
 
 func (m *sharedMemory) Close() error {

@@ -8,3 +8,8 @@ import "errors"
 func (f *osFile) Share(int64) (Shared, error) {
 	return nil, pathError("share", f.Name(), errors.ErrUnsupported)
 }
+
+// LockedByOthers goes with Share.
+func (f *osFile) LockedByOthers(int64) (bool, error) {
+	return false, pathError("lock", f.Name(), errors.ErrUnsupported)
+}

@@ -152,6 +152,11 @@ type File interface {
 	// length 0 that is all that is asked, as far as the system goes.
 	Share(length int64) (Shared, error)
 
+	// LockedByOthers reports whether another open file holds a lock of either kind on the byte at off. Unlike an exclusive
+	// lock that answer can be had of a file that is only open for reading. It is errors.ErrUnsupported under
+	// errors.Is where Share is.
+	LockedByOthers(off int64) (bool, error)
+
 	// Close releases descriptor and locks, and waits for calls under way.
 	// Mappings stay.
 	Close() error
