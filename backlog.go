@@ -2,8 +2,6 @@ package folio
 
 import (
 	"bytes"
-	"cmp"
-	"encoding/binary"
 	"errors"
 	"math"
 	"runtime/debug"
@@ -11,7 +9,6 @@ import (
 	"syscall"
 
 	"github.com/foliodb/folio/page"
-	"github.com/foliodb/folio/wal"
 )
 
 // A transaction that only puts and deletes plain items, and reads nothing, need not touch the tree: its operations are
@@ -38,63 +35,6 @@ type backlog struct {
 	ops    int
 	bytes  int64 // of operations
 	spare  [][]byte
-}
-
-// The tree lock is held by who changes pages: a transaction from when it goes over to the tree until its end, or somebody
-// who applies the backlog. It guards the pager, the table of frames, the buffers, and head together with groups.mu.
-//
-// Who waits for it to have a state applied does not wait for the holder's end if that state has come to be applied: a
-// transaction applies all there is before anything of its own, so nobody waits for a user's function.
-
-// lockTree takes the tree lock. It reports false, and does not take it, as soon as done, called with groups.mu held, does.
-func (db *DB) lockTree(done func() bool) bool {
-	g := &db.groups
-	for {
-		g.mu.Lock()
-		if done != nil && done() {
-			g.mu.Unlock()
-			return false
-		}
-		if !g.treeHeld {
-			g.treeHeld = true
-			g.mu.Unlock()
-			return true
-		}
-		if g.treeFree == nil {
-			g.treeFree = make(chan struct{})
-		}
-		free := g.treeFree
-		g.mu.Unlock()
-		<-free
-	}
-}
-
-// tryLockTree takes the tree lock if nobody has it.
-func (db *DB) tryLockTree() bool {
-	g := &db.groups
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.treeHeld {
-		return false
-	}
-	g.treeHeld = true
-	return true
-}
-
-func (db *DB) unlockTree() {
-	g := &db.groups
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.treeHeld = false
-	g.wakeTree()
-}
-
-// wakeTree has those who wait for the tree lock look again. mu is held.
-func (g *groups) wakeTree() {
-	if g.treeFree != nil {
-		close(g.treeFree)
-		g.treeFree = nil
-	}
 }
 
 // deferring reports whether a write transaction may begin without the tree: there is a log, and the published snapshot has the
@@ -455,24 +395,6 @@ func (db *DB) applyUnit(due []*group) (err error) {
 	return nil
 }
 
-// addGroups takes all operations of groups.
-func (s *sorter) addGroups(due []*group) error {
-	n := 0
-	for _, g := range due {
-		n += g.lateOps
-	}
-	s.changes = slices.Grow(s.changes, n)
-	for _, g := range due {
-		for _, ops := range g.late {
-			if err := s.add(ops); err != nil {
-				s.reset()
-				return err
-			}
-		}
-	}
-	return nil
-}
-
 // applied takes groups out of the backlog. mu is held.
 func (g *groups) applied(due []*group) {
 	for _, n := range due {
@@ -527,122 +449,4 @@ func (l *backlog) reuse(b []byte) {
 	if len(l.spare) < spareOps && cap(b) >= sharedOps && cap(b) <= deferLimit {
 		l.spare = append(l.spare, b[:0])
 	}
-}
-
-// change is where one operation on an item lies.
-type change struct {
-	head   uint64 // the key's first eight bytes, as a big-endian number
-	part   uint32 // of sorter.parts. Parts and places are in the order in which the operations were made
-	at     uint32
-	bucket uint32 // of sorter.paths
-}
-
-// sorter puts operations in the order of the tree. It may be used again, and then allocates little.
-type sorter struct {
-	parts   [][]byte
-	paths   []wal.Path
-	changes []change
-}
-
-// add takes the operations of a deferred transaction, or of several behind each other. They share the bytes of ops.
-func (s *sorter) add(ops wal.Ops) error {
-	bucket, part := uint32(0), uint32(len(s.parts))
-	s.parts = append(s.parts, ops)
-	return wal.Decode(ops, func(op *wal.Op) error {
-		switch op.Kind {
-		case wal.OpBucket:
-			bucket = s.bucket(op.Path)
-		case wal.OpPut, wal.OpDelete:
-			s.changes = append(s.changes, change{head: keyHead(op.Key), part: part, at: uint32(op.At), bucket: bucket})
-		default:
-			return errors.New("folio: a deferred transaction holds more than puts and deletions")
-		}
-		return nil
-	})
-}
-
-func (s *sorter) bucket(path wal.Path) uint32 {
-	if i := len(s.paths) - 1; i >= 0 && bytes.Equal(s.paths[i], path) {
-		return uint32(i)
-	}
-	i := slices.IndexFunc(s.paths, func(p wal.Path) bool { return bytes.Equal(p, path) })
-	if i < 0 {
-		i = len(s.paths)
-		s.paths = append(s.paths, path)
-	}
-	return uint32(i)
-}
-
-func keyHead(key []byte) uint64 {
-	if len(key) >= 8 {
-		return binary.BigEndian.Uint64(key)
-	}
-	var p [8]byte
-	copy(p[:], key)
-	return binary.BigEndian.Uint64(p[:])
-}
-
-func (s *sorter) op(c *change) wal.Op { return wal.DecodeAt(s.parts[c.part], int(c.at)) }
-
-// compare orders by bucket and key, and what is done to one key by time.
-func (s *sorter) compare(a, b change) int {
-	switch {
-	case a.bucket != b.bucket:
-		return cmp.Compare(a.bucket, b.bucket)
-	case a.head != b.head:
-		return cmp.Compare(a.head, b.head)
-	}
-	if c := bytes.Compare(s.op(&a).Key, s.op(&b).Key); c != 0 {
-		return c
-	}
-	return cmp.Or(cmp.Compare(a.part, b.part), cmp.Compare(a.at, b.at))
-}
-
-// apply does the operations in the tree, of those on one key the last, and forgets them.
-func (s *sorter) apply(tx *Tx) error {
-	defer s.reset()
-	slices.SortFunc(s.changes, s.compare)
-	var b *Bucket
-	for i := range s.changes {
-		c := &s.changes[i]
-		if i == 0 || c.bucket != s.changes[i-1].bucket {
-			var err error
-			if b, err = tx.walk(s.paths[c.bucket]); err != nil {
-				return err
-			}
-		}
-		op := s.op(c)
-		if i+1 < len(s.changes) && s.isLater(c, &s.changes[i+1], op.Key) {
-			continue
-		}
-		if err := b.change(&op); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// isLater reports whether next is about the same item as c, of the key given.
-func (s *sorter) isLater(c, next *change, key []byte) bool {
-	return next.head == c.head && next.bucket == c.bucket && bytes.Equal(s.op(next).Key, key)
-}
-
-func (s *sorter) reset() {
-	clear(s.parts)
-	clear(s.paths)
-	s.parts, s.paths, s.changes = s.parts[:0], s.paths[:0], s.changes[:0]
-}
-
-// change does one operation in the tree.
-func (b *Bucket) change(op *wal.Op) (err error) {
-	if err := b.tx.db.pager.relieve(); err != nil {
-		return err
-	}
-	if op.Kind == wal.OpPut {
-		_, err = b.tree.Put(op.Key, op.Value, false)
-	} else {
-		_, err = b.tree.Delete(op.Key, false)
-	}
-	b.dirty, b.tx.changed = true, true
-	return err
 }

@@ -59,7 +59,7 @@ var plants = []plant{
 			"	g.mu.Lock()\n	db.acknowledge(&group{end: c.state, applied: true})\n	g.mu.Unlock()\n"}}},
 	{"a checkpoint waits for a transaction that has the tree", "full log | commit | view", []weave.Edit{{File: "checkpoint.go",
 		Old: "	if !db.tryLockTree() {\n		return\n	}\n", New: "	db.lockTree(nil)\n"}}},
-	{"who wants what was acknowledged waits for a transaction that has the tree", "full log | commit | view", []weave.Edit{{File: "backlog.go",
+	{"who wants what was acknowledged waits for a transaction that has the tree", "full log | commit | view", []weave.Edit{{File: "treelock.go",
 		Old: "		if done != nil && done() {\n", New: "		if done != nil && !g.treeHeld && done() {\n"}}},
 	{"what is not acknowledged is applied for a reader", "commit | commit | view", []weave.Edit{{File: "backlog.go",
 		Old: "	for n < len(g.late.groups) && g.late.groups[n].end.tx <= acked {\n", New: "	for n < len(g.late.groups) && (g.late.groups[n].end.tx <= acked || g.late.groups[n] != g.open) {\n"}}},
