@@ -33,6 +33,9 @@ func (t *Tree) Delete(key []byte, bucket bool) (found bool, err error) {
 	}
 	t.gen++
 	l := page.Leaf(pa[0].p)
+	if err := t.closes(l, i, i+1); err != nil {
+		return false, err
+	}
 	if err := t.freeRun(l, i); err != nil {
 		return false, err
 	}

@@ -271,6 +271,14 @@ func TestHostile(t *testing.T) {
 	} else {
 		n = 1
 	}
+	hostileSeeds(t, seed, n)
+}
+
+// A long key between two others hid that these were not in order: of it the page knows the stub only. When it was deleted they became
+// neighbours, in a page that the transaction then wrote, and that nobody could read.
+func TestHostileNeighbours(t *testing.T) { hostileSeeds(t, 9717057337514864331, 1) }
+
+func hostileSeeds(t *testing.T, seed uint64, n int) {
 	base, tree := victim(t)
 	h, keys := tree.Header(), allKeys(tree)
 	for i := range n {

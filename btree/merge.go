@@ -63,7 +63,11 @@ func (t *Tree) join(pa *path, level int) (bool, error) {
 	s, up := &pa[level], &pa[level+1]
 	parent := page.Branch(up.p)
 	if page.CountOf(s.p) == 0 {
-		t.freeSeparator(parent, max(up.i, 1))
+		i := max(up.i, 1)
+		if err := t.closesBranch(parent, i, i+1); err != nil {
+			return false, err
+		}
+		t.freeSeparator(parent, i)
 		parent.Remove(up.i)
 		t.w.Free(s.id, page.BornOf(s.p))
 		return true, nil
@@ -125,6 +129,9 @@ func (t *Tree) joinLeaves(parent page.Branch, left int) (bool, error) {
 	if err := t.leavesAscend(l, r); err != nil {
 		return false, err
 	}
+	if err := t.closesBranch(parent, left+1, left+2); err != nil {
+		return false, err
+	}
 	s := step{}
 	if s.id, s.p, err = t.touchChild(parent, left, 0); err != nil {
 		return false, err
@@ -172,6 +179,9 @@ func (t *Tree) joinBranches(parent page.Branch, left, level int) (bool, error) {
 		return false, err
 	}
 	if err := t.suits(rp, 0, 1, sep); err != nil {
+		return false, err
+	}
+	if err := t.closesBranch(parent, left+1, left+2); err != nil {
 		return false, err
 	}
 	// Both are touched, because Move takes the entries out of the page that they come from.

@@ -180,7 +180,7 @@ func (c *cutter) cut(p []byte, level int, from, to []byte, in bounds) error {
 		}
 	}
 	if lo < hi {
-		c.remove(b, lo, hi)
+		return c.remove(b, lo, hi)
 	}
 	return nil
 }
@@ -227,6 +227,9 @@ func (c *cutter) cutLeaf(l page.Leaf, from, to []byte) error {
 	if lo >= hi {
 		return nil
 	}
+	if err := c.t.closes(l, lo, hi); err != nil {
+		return err
+	}
 	if err := c.release(l, lo, hi); err != nil {
 		return err
 	}
@@ -254,15 +257,19 @@ func (c *cutter) release(l page.Leaf, from, to int) error {
 }
 
 // remove takes the children from from up to to out of b, with the separators that go with them.
-func (c *cutter) remove(b page.Branch, from, to int) {
+func (c *cutter) remove(b page.Branch, from, to int) error {
 	last := to - 1
 	if from == 0 {
 		last = to
+	}
+	if err := c.t.closesBranch(b, max(from, 1), last+1); err != nil {
+		return err
 	}
 	for i := max(from, 1); i <= last; i++ {
 		c.t.freeSeparator(b, i)
 	}
 	b.RemoveRange(from, to)
+	return nil
 }
 
 // between returns the bounds of child i of b, whose own are in.

@@ -156,6 +156,47 @@ func ascend(id page.ID, left, right []byte) error {
 	return nil
 }
 
+// closes checks that what becomes neighbours is in order when entries from from up to to of a leaf go. Only long keys can have
+// hidden that it is not: they were compared as far as their stubs go when the page was validated.
+func (t *Tree) closes(l page.Leaf, from, to int) error {
+	if page.FlagsOf(l)&page.FlagLong == 0 || from == 0 || to == l.Count() {
+		return nil
+	}
+	left, err := t.key(l, from-1)
+	if err != nil {
+		return err
+	}
+	right, err := t.key(l, to)
+	if err != nil {
+		return err
+	}
+	return ascendIn(page.IDOf(l), left, right)
+}
+
+// ascendIn is ascend within a page.
+func ascendIn(id page.ID, left, right []byte) error {
+	if bytes.Compare(left, right) >= 0 {
+		return corrupt(id, -1, 3, "keys do not ascend")
+	}
+	return nil
+}
+
+// closesBranch is closes for separators.
+func (t *Tree) closesBranch(b page.Branch, from, to int) error {
+	if page.FlagsOf(b)&page.FlagLong == 0 || from <= 1 || to >= b.Count() {
+		return nil
+	}
+	left, err := t.separator(b, from-1, nil)
+	if err != nil {
+		return err
+	}
+	right, err := t.separator(b, to, nil)
+	if err != nil {
+		return err
+	}
+	return ascendIn(page.IDOf(b), left, right)
+}
+
 // suits checks that sep is in order between separators lo and hi of b, as far as there are such.
 func (t *Tree) suits(b page.Branch, lo, hi int, sep page.Sep) error {
 	key := sep.Key
