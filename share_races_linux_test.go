@@ -102,11 +102,13 @@ func TestNoSlot(t *testing.T) {
 	w := mustOpen(t, nil)
 	mustPut(t, w, "k", "v")
 	r := openAgain(t, w.Path(), Options{ReadOnly: true})
+	r.share.mu.Lock() // beside its timers
 	for {
 		if _, err := r.table.Pin(1); err != nil {
 			break
 		}
 	}
+	r.share.mu.Unlock()
 	twice := 0
 	if _, err := tryAgain(w.Path(), Options{ReadOnly: true, fs: unmapFS{vfs.OS, &twice}}); !errors.Is(err, lockfile.ErrFull) {
 		t.Errorf("Open without a slot: %v", err)
