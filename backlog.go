@@ -1,7 +1,6 @@
 package folio
 
 import (
-	"bytes"
 	"errors"
 	"math"
 	"runtime/debug"
@@ -34,7 +33,7 @@ type backlog struct {
 	groups []*group // in order; the last may be open
 	ops    int
 	bytes  int64 // of operations
-	spare  [][]byte
+	memory arena
 }
 
 // deferring reports whether a write transaction may begin without the tree: there is a log, and the published snapshot has the
@@ -235,7 +234,7 @@ func (tx *Tx) joinDeferred() (*group, error) {
 	}
 	joined = true
 	n.lateOps += tx.deferredOps
-	n.late = g.late.keep(n.late, tx)
+	n.late = g.late.keep(n.late, tx.ops)
 	db.last = tx.id
 	db.stats.commits.Add(1)
 	return n, nil
@@ -279,58 +278,113 @@ func (l *backlog) add(ops, bytes int) {
 	l.bytes += int64(bytes)
 }
 
-// backlogLimit is the number of bytes of operations that may be put off. The heap holds them once more while they are sorted.
-func (db *DB) backlogLimit() int64 { return db.opts.MemoryLimit }
+// backlogLimit is the number of bytes of operations that may be put off. They are not on the heap.
+func (db *DB) backlogLimit() int64 { return 2 * db.opts.MemoryLimit }
+
+// drainLimit is the number of bytes from which the backlog is applied without anybody looking, and unitLimit is how many bytes are
+// applied at once then. The larger a unit, the more of its operations share a leaf; but while it is applied, it counts, and what is
+// left up to the limit is what committers can go on with meanwhile.
+func (db *DB) drainLimit() int64 { return db.backlogLimit() / 4 }
+func (db *DB) unitLimit() int64  { return db.backlogLimit() / 2 }
+
+
+// lateBytes returns the size of the backlog.
+func (db *DB) lateBytes() int64 {
+	g := &db.groups
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.late.bytes
+}
 
 // boundBacklog waits until the backlog has become shorter when it has reached its limit. The writer lock is held.
 func (db *DB) boundBacklog() error {
 	g := &db.groups
-	g.mu.Lock()
-	full := g.late.bytes > db.backlogLimit()
-	g.mu.Unlock()
-	if !full {
-		return nil
+	room := func() bool { return g.late.bytes <= db.backlogLimit() } // groups.mu is held
+	for db.lateBytes() > db.backlogLimit() {
+		if len(db.due(0)) == 0 {
+			if err := db.settle(); err != nil {
+				return err
+			}
+		}
+		if _, err := db.drainOnce(room); err != nil {
+			return err
+		}
 	}
-	if err := db.settle(); err != nil {
-		return err
-	}
-	return db.drain()
+	return nil
 }
 
 // drain applies and publishes what is acknowledged, as fast as the disk takes it.
 func (db *DB) drain() error {
-	if err := db.boundSpace(); err != nil {
-		return err
+	for {
+		more, err := db.drainOnce(nil)
+		if err != nil {
+			return err
+		}
+		if err := db.publishApplied(); err != nil {
+			return err
+		}
+		if !more || db.lateBytes() <= db.drainLimit() {
+			return nil
+		}
 	}
-	return db.publish()
 }
 
-// applyAcknowledged brings the tree up to the newest acknowledged commit. It waits for who is at it.
-func (db *DB) applyAcknowledged() error {
-	g := &db.groups
-	if !db.lockTree(func() bool { return g.acked.tx >= page.TxID(db.acked.Load()) }) {
-		return nil
+// drainOnce applies one unit, unless done comes true while it waits for the tree. It reports whether there was one.
+func (db *DB) drainOnce(done func() bool) (more bool, err error) {
+	if err := db.boundSpace(); err != nil {
+		return false, err
+	}
+	return db.drainUnit(done)
+}
+
+// drainUnit is drainOnce for who has the checkpoint lock, or must not wait for it.
+func (db *DB) drainUnit(done func() bool) (more bool, err error) {
+	if !db.lockTree(done) {
+		return false, nil
 	}
 	defer db.unlockTree()
-	return db.applyUnit(db.due())
+	due := db.due(db.unitLimit())
+	return len(due) > 0, db.applyUnit(due)
 }
 
-// due returns the groups of the backlog that are acknowledged.
-func (db *DB) due() []*group {
+// applyAcknowledged brings the tree up to what is the newest acknowledged commit by now. It waits for who is at it.
+func (db *DB) applyAcknowledged() error {
+	g := &db.groups
+	target := page.TxID(db.acked.Load())
+	for {
+		if !db.lockTree(func() bool { return g.acked.tx >= target }) {
+			return nil
+		}
+		err := db.applyUnit(db.due(db.unitLimit()))
+		db.unlockTree()
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// due returns the groups of the backlog that are acknowledged; with a limit, the oldest, until they have more bytes than that.
+func (db *DB) due(limit int64) []*group {
 	g := &db.groups
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	acked := page.TxID(db.acked.Load())
-	n := 0
+	n, size := 0, int64(0)
 	for n < len(g.late.groups) && g.late.groups[n].end.tx <= acked {
+		for _, ops := range g.late.groups[n].late {
+			size += int64(len(ops))
+		}
 		n++
+		if limit > 0 && size > limit {
+			break
+		}
 	}
 	return slices.Clone(g.late.groups[:n])
 }
 
 // applyAll applies the whole backlog. The writer lock is held, so that it does not get longer, and the tree lock.
 func (db *DB) applyAll() error {
-	if err := db.applyUnit(db.due()); err != nil {
+	if err := db.applyUnit(db.due(0)); err != nil {
 		return err
 	}
 	g := &db.groups
@@ -402,7 +456,7 @@ func (g *groups) applied(due []*group) {
 		g.late.add(-n.lateOps, 0)
 		for _, ops := range n.late {
 			g.late.add(0, -len(ops))
-			g.late.reuse(ops)
+			g.late.memory.free()
 		}
 		n.late = nil
 	}
@@ -411,42 +465,13 @@ func (g *groups) applied(due []*group) {
 	g.late.groups = g.late.groups[:k]
 }
 
-// Buffers of operations: small transactions share one, large ones leave theirs to the backlog, so that it is not copied.
-const (
-	sharedOps = 64 << 10
-	spareOps  = 32 // how many are kept to be used again
-)
-
 // keep adds a transaction's operations to those of its group.
-func (l *backlog) keep(late [][]byte, tx *Tx) [][]byte {
-	ops := []byte(tx.ops)
-	if len(ops) >= sharedOps/2 {
-		tx.ops = l.buffer()
-		return append(late, ops)
+func (l *backlog) keep(late [][]byte, ops []byte) [][]byte {
+	if k := len(late) - 1; k >= 0 {
+		if b, ok := l.memory.extend(late[k], ops); ok {
+			late[k] = b
+			return late
+		}
 	}
-	k := len(late) - 1
-	switch {
-	case k < 0: // most groups of relaxed commits have one
-		return append(late, bytes.Clone(ops))
-	case cap(late[k])-len(late[k]) < len(ops):
-		return append(late, append(l.buffer(), ops...))
-	}
-	late[k] = append(late[k], ops...)
-	return late
-}
-
-// buffer returns an empty buffer to be shared.
-func (l *backlog) buffer() []byte {
-	if k := len(l.spare) - 1; k >= 0 {
-		b := l.spare[k]
-		l.spare = l.spare[:k]
-		return b
-	}
-	return make([]byte, 0, sharedOps)
-}
-
-func (l *backlog) reuse(b []byte) {
-	if len(l.spare) < spareOps && cap(b) >= sharedOps && cap(b) <= deferLimit {
-		l.spare = append(l.spare, b[:0])
-	}
+	return append(late, l.memory.add(ops))
 }

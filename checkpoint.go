@@ -2,6 +2,7 @@ package folio
 
 import (
 	"errors"
+	"time"
 
 	"github.com/foliodb/folio/freelist"
 	"github.com/foliodb/folio/page"
@@ -51,14 +52,30 @@ func (db *DB) Checkpoint() error {
 	if db.opts.ReadOnly {
 		return ErrDatabaseReadOnly
 	}
-	if err := db.checkpointNow(); err != nil {
+	if err := db.checkpointAll(); err != nil {
 		return err
 	}
 	return db.shrink()
 }
 
-// checkpointNow is Checkpoint for who keeps Close from finishing.
-func (db *DB) checkpointNow() error {
+// checkpointAll is Checkpoint for who keeps Close from finishing, without the moving of pages.
+func (db *DB) checkpointAll() error { return db.checkpointNow(db.checkpoint) }
+
+// checkpointSome makes the log shorter, and frees what the last checkpoint retains: all that the tree has by now becomes durable. Of the backlog
+// only as much is applied before as brings it below half of the log; the rest stays there. So whoever
+// commits meanwhile does not wait until all of it has been applied.
+func (db *DB) checkpointSome() error {
+	return db.checkpointNow(func() error {
+		if db.lateBytes() > db.log.Live()/2 {
+			if _, err := db.drainUnit(nil); err != nil {
+				return outer(err)
+			}
+		}
+		return db.checkpointTree()
+	})
+}
+
+func (db *DB) checkpointNow(checkpoint func() error) error {
 	if db.volatile {
 		return db.giveBack()
 	}
@@ -67,13 +84,13 @@ func (db *DB) checkpointNow() error {
 	if db.log == nil {
 		return nil // nothing was written since the store was opened clean
 	}
-	if err := db.checkpoint(); err != nil {
+	if err := checkpoint(); err != nil {
 		return err
 	}
 	// What only the checkpoint before had retained is free from here on, and may be the file's end. A
 	// second checkpoint, with little to write, cuts it off.
 	if db.reclaim(); db.worthCutting() {
-		return db.checkpoint()
+		return checkpoint()
 	}
 	return nil
 }
@@ -104,7 +121,7 @@ func (db *DB) reclaimLocked() {
 	db.free.Reclaim(db.pinsLocked())
 }
 
-// checkpoint runs the steps. The checkpoint lock is held.
+// checkpoint makes all commits so far durable in the data file. The checkpoint lock is held.
 func (db *DB) checkpoint() error {
 	if err := db.settle(); err != nil {
 		return outer(err)
@@ -112,6 +129,11 @@ func (db *DB) checkpoint() error {
 	if err := db.applyAcknowledged(); err != nil {
 		return outer(err)
 	}
+	return db.checkpointTree()
+}
+
+// checkpointTree runs the steps, for the state that the tree is in. The checkpoint lock is held.
+func (db *DB) checkpointTree() error {
 	c := &checkpoint{db: db}
 	if err := c.begin(); err != nil {
 		return outer(err)
@@ -183,7 +205,7 @@ func (c *checkpoint) writeFrames() error {
 	if err := c.db.writeChunks(c.frames); err != nil {
 		return err
 	}
-	return c.db.publish()
+	return c.db.publishApplied()
 }
 
 // writeChunks writes frames of a pinned state that nobody else has written meanwhile.
@@ -267,6 +289,7 @@ func (c *checkpoint) complete(m page.Meta) error {
 	set := c.set
 	c.set = nil
 	db.stats.checkpoints.Add(1)
+	db.checkpointed.Store(time.Now().UnixNano())
 	if _, err := db.free.Cut(set, db.cut); err != nil {
 		db.noteBackground(err) // the file is longer than it had to be
 	}
@@ -321,45 +344,49 @@ func (c *checkpoint) abandon() {
 	}
 }
 
-// checkpointDue reports whether a checkpoint should start: the log has grown to three quarters of its
-// limit, or the pages that the last checkpoint retains are an eighth of those in use.
+// checkpointDue reports whether a checkpoint should start: five eighths of the log are in use, or the pages that the last checkpoint retains
+// are an eighth of those in use. But while changes come so fast that this happens every few moments, checkpoints would do little
+// but write pages out that are superseded the next moment: then half as many as are in use have to be retained.
 func (db *DB) checkpointDue() bool {
 	if db.volatile {
 		f := db.free.Stats()
 		return f.Free > uint64(f.End)/2 && int64(f.Free)*int64(db.pageSize) > minRetained
 	}
-	if db.log.Live() > db.opts.LogLimit/4*3 {
+	if db.log.Live() > db.opts.LogLimit/8*5 {
 		return true
 	}
-	return db.retains(8)
+	return db.retains(0.5) || db.retains(0.125) && time.Since(time.Unix(0, db.checkpointed.Load())) > checkpointPause
 }
 
+// checkpointPause is how long a checkpoint that only gives back space is put off after the one before.
+const checkpointPause = time.Second
+
 // retains reports whether the last checkpoint retains a part of what is in use besides, in pages that have died since.
-func (db *DB) retains(part uint64) bool {
+func (db *DB) retains(part float64) bool {
 	g := &db.groups
 	g.mu.Lock()
 	pin := min(db.slots[0].meta.Tx, db.slots[1].meta.Tx)
 	g.mu.Unlock()
 	held := db.free.RetainedBy(pin)
-	return int64(held)*int64(db.pageSize) > minRetained && held > db.free.Alive()/part
+	return int64(held)*int64(db.pageSize) > minRetained && float64(held) > float64(db.free.Alive())*part
 }
 
-// boundSpace waits for a checkpoint when the last one retains a quarter of what is in use: changes that come faster than
+// boundSpace waits for a checkpoint when the last one retains as much as is in use: changes that come faster than
 // the disk takes them would make the file larger and larger meanwhile. Neither the tree lock is held nor any behind it.
 //
 // With random keys, what is applied at once can change nearly every leaf of a small store. So while transactions come as fast as
 // they are taken the file can become twice as large as it has to be, and more; it is cut when they have stopped.
 func (db *DB) boundSpace() error {
-	if db.volatile || !db.hasLog.Load() || !db.retains(4) {
+	if db.volatile || !db.hasLog.Load() || !db.retains(1) {
 		return nil
 	}
 	db.checkpointing.Lock()
 	defer db.checkpointing.Unlock()
 	db.reclaim()
-	if !db.retains(4) { // the one that was under way has done it
+	if !db.retains(1) { // the one that was under way has done it
 		return nil
 	}
-	err := db.checkpoint()
+	err := db.checkpointTree()
 	db.reclaim()
 	return err
 }

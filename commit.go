@@ -145,7 +145,7 @@ func (db *DB) reserve(n int64) error {
 		if !errors.Is(err, wal.ErrFull) || tries == 2 {
 			return outer(err)
 		}
-		if err := db.checkpointNow(); err != nil {
+		if err := db.checkpointSome(); err != nil {
 			return err
 		}
 	}
@@ -296,12 +296,12 @@ func (db *DB) afterCommit(show bool) {
 	case db.wanted.Load() || show:
 		db.wanted.Store(false)
 		db.publish() // an error is the next reader's: it tries again
-	case pending > db.opts.MemoryLimit/4 || late > db.backlogLimit()/8:
+	case pending > db.opts.MemoryLimit/4 || late > db.drainLimit():
 		db.inBackground(&db.publisher, func() { db.noteBackground(db.drain()) })
 	}
 	if db.checkpointDue() {
 		db.inBackground(&db.checkpointer, func() {
-			db.noteBackground(db.checkpointNow())
+			db.noteBackground(db.checkpointSome())
 		})
 	}
 	db.restLater()

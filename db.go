@@ -62,7 +62,8 @@ type DB struct {
 
 	background      sync.WaitGroup
 	publisher       atomic.Bool
-	resting         atomic.Bool // a timer is set: see rest
+	resting         atomic.Bool  // a timer is set: see rest
+	checkpointed    atomic.Int64 // when the last checkpoint ended, in nanoseconds since 1970
 	checkpointer    atomic.Bool
 	backgroundError atomic.Pointer[error]
 
@@ -522,6 +523,7 @@ func (db *DB) release() error {
 		// A lock belongs to the open file, which a mapping that is still about would keep open.
 		errs = append(errs, db.unlock(), db.file.Close())
 	}
+	db.groups.late.memory.close()
 	db.unregister()
 	return errors.Join(errs...)
 }

@@ -78,9 +78,9 @@ type Options struct {
 	// SyncInterval bounds how long a relaxed commit stays unsynced. 0: one second.
 	SyncInterval time.Duration
 
-	// LogLimit is roughly the largest size of the log in bytes: a checkpoint starts when three quarters are in
+	// LogLimit is roughly the largest size of the log in bytes: a checkpoint starts when five eighths are in
 	// use. It bounds the time of recovery. A transaction that would fill a quarter of it, or 8 MiB, is
-	// written without the log. 0: 64 MiB; at least 256 KiB.
+	// written without the log. 0: 96 MiB; at least 256 KiB.
 	LogLimit int64
 
 	// MaxSize of the data file in bytes; a transaction that would need more fails
@@ -88,7 +88,7 @@ type Options struct {
 	MaxSize int64
 
 	// MemoryLimit bounds the bytes of changed pages that are kept on the heap before they
-	// are written to the data file, and as much again of changes that are not in pages yet. 0: 16 MiB; at least 256 KiB.
+	// are written to the data file, and twice as much, outside of the heap, of changes that are not in pages yet. 0: 16 MiB; at least 256 KiB.
 	MemoryLimit int64
 
 	// OnOldReader, if it is set, is called once for each state that has been read for longer than OldReaderAge, in this process
@@ -117,7 +117,7 @@ type Options struct {
 }
 
 const (
-	defaultLogLimit    = 64 << 20
+	defaultLogLimit    = 96 << 20
 	defaultMemoryLimit = 16 << 20
 	minLimit           = 256 << 10
 	defaultMinCut      = 256 << 10

@@ -14,6 +14,11 @@ func (db *DB) publish() error {
 	if err := db.applyAcknowledged(); err != nil {
 		return outer(err)
 	}
+	return db.publishApplied()
+}
+
+// publishApplied is publish for what the tree has.
+func (db *DB) publishApplied() error {
 	db.publishing.Lock()
 	defer db.publishing.Unlock()
 	if db.released {

@@ -396,6 +396,9 @@ type replayed struct {
 func (db *DB) replay(f vfs.File) (r replayed, err error) {
 	m := db.newest()
 	r.last = m.Tx
+	p := replayer{limit: db.backlogLimit()}
+	defer p.memory.close()
+	var at wal.Record
 	log, err := wal.Recover(f, db.storeID, logPosition(&m), func(rec wal.Record) error {
 		if page.TxID(rec.FirstTx) != r.last+1 {
 			return db.logDamage(f, rec, fmt.Sprintf("transaction %d follows %d", rec.FirstTx, r.last))
@@ -406,14 +409,21 @@ func (db *DB) replay(f vfs.File) (r replayed, err error) {
 					return err
 				}
 				r.tx.replaying = true
+				p.tx = r.tx
 			}
-			if err := r.tx.replay(ops); err != nil {
+			if err := p.add(ops); err != nil {
 				return replayError(f, rec, id, err)
 			}
 			r.last = page.TxID(id)
 		}
+		at = rec
 		return nil
 	})
+	if err == nil && r.tx != nil {
+		if err = p.flush(); err != nil {
+			err = replayError(f, at, uint64(r.last), err)
+		}
+	}
 	r.log = log
 	return r, err
 }

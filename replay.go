@@ -1,6 +1,7 @@
 package folio
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/foliodb/folio/wal"
@@ -21,6 +22,55 @@ func (tx *Tx) replay(ops wal.Ops) error {
 		}
 		return nil
 	})
+}
+
+// replayer replays a log in one transaction. Puts and deletions it collects and does in the order of keys, as the
+// backlog is applied: so a leaf to which many of them belong is copied and written once. Whatever else there is
+// is done in its place, after what came before it.
+type replayer struct {
+	tx     *Tx
+	sorter sorter
+	memory arena
+	parts  int
+	bytes  int64
+	limit  int64
+}
+
+// add replays a transaction, or has it wait for more.
+func (r *replayer) add(ops wal.Ops) error {
+	plain := true
+	err := wal.Decode(ops, func(op *wal.Op) error {
+		switch op.Kind {
+		case wal.OpBucket, wal.OpPut, wal.OpDelete:
+		default:
+			plain = false
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if !plain || int64(len(ops)) > r.limit {
+		return errors.Join(r.flush(), r.tx.replay(ops))
+	}
+	if r.bytes+int64(len(ops)) > r.limit {
+		if err := r.flush(); err != nil {
+			return err
+		}
+	}
+	r.parts++
+	r.bytes += int64(len(ops))
+	return r.sorter.add(r.memory.add(ops))
+}
+
+// flush does what waits.
+func (r *replayer) flush() error {
+	err := r.sorter.apply(r.tx)
+	for ; r.parts > 0; r.parts-- {
+		r.memory.free()
+	}
+	r.bytes = 0
+	return err
 }
 
 // walk returns the bucket at a path.

@@ -52,7 +52,7 @@ func (db *DB) rest(since page.TxID) {
 	if db.poisoned() != nil || !db.unshapely() {
 		return
 	}
-	err := db.checkpointNow()
+	err := db.checkpointAll()
 	if err == nil {
 		err = db.shrink()
 	}

@@ -60,7 +60,7 @@ func (db *DB) shrink() error {
 	if err := db.poisoned(); err != nil || !moved {
 		return err
 	}
-	return db.checkpointNow()
+	return db.checkpointAll()
 }
 
 // beginIfIdle begins a write transaction, or returns none if there is one that does not end within some milliseconds.
@@ -119,7 +119,7 @@ func (db *DB) shrinkBeforeClose() {
 	if db.gain(s.End, s.Free+s.Retained) == 0 {
 		return
 	}
-	if db.checkpointNow() == nil { // Close tries again, and reports
+	if db.checkpointAll() == nil { // Close tries again, and reports
 		db.shrink()
 	}
 }

@@ -83,7 +83,7 @@ func TestShrinkCheckpointInUpdate(t *testing.T) {
 // Close had.
 func TestShrinkCheckpointBesideClose(t *testing.T) {
 	db, _ := holed(t)
-	if err := db.checkpointNow(); err != nil {
+	if err := db.checkpointAll(); err != nil {
 		t.Fatal(err)
 	}
 	tx, err := db.Begin(true) // so that both queue up behind it

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"slices"
 
+	"github.com/foliodb/folio/btree"
 	"github.com/foliodb/folio/wal"
 )
 
@@ -143,5 +144,8 @@ func (b *Bucket) change(op *wal.Op) (err error) {
 		_, err = b.tree.Delete(op.Key, false)
 	}
 	b.dirty, b.tx.changed = true, true
+	if errors.Is(err, btree.ErrKind) {
+		err = ErrIncompatibleValue
+	}
 	return err
 }

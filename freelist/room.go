@@ -16,7 +16,8 @@ func (l *List) Alive() uint64 {
 
 // Promise makes the file hold so many pages that n single ones can be allocated from now on without growing it, if nobody
 // else allocates, and has no checkpoint cut them off before the next call. Promises do not add up: n is all that is
-// promised. The error is Grow's, or ErrFull; then the promise is what it was. Like Extend it may take as long as the disk does.
+// promised. What the running transaction has allocated counts as if it were free: whoever promises anything beside one promises what
+// that one is about to use. The error is Grow's, or ErrFull; then the promise is what it was. Like Extend it may take as long as the disk does.
 func (l *List) Promise(n uint64) error {
 	was, lacking := l.setPromise(n)
 	if lacking == 0 {
@@ -52,7 +53,7 @@ func (l *List) setPromise(n uint64) (was, lacking uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	was, l.promised = l.promised, n
-	have := l.free.n + uint64(l.room-l.end)
+	have := l.free.n + uint64(l.room-l.end) + l.own.n
 	return was, n - min(n, have)
 }
 

@@ -1,0 +1,101 @@
+package folio
+
+import "github.com/foliodb/folio/internal/vfs"
+
+// arena holds the operations of the backlog, which are freed in the order in which they came. It lies outside of the heap: see vfs.Memory.
+type arena struct {
+	chunks []chunk // the oldest first; the last is being filled
+	spare  [][]byte
+}
+
+type chunk struct {
+	buf   []byte
+	used  int
+	parts int // not freed yet
+}
+
+// arenaChunk is the size of a chunk in bytes. What is larger gets one of its own.
+const arenaChunk = 1 << 20
+
+// arenaSpare is how many empty chunks are kept to be used again.
+const arenaSpare = 4
+
+// add copies b behind what was added last.
+func (a *arena) add(b []byte) []byte {
+	k := len(a.chunks) - 1
+	if k < 0 || len(a.chunks[k].buf)-a.chunks[k].used < len(b) {
+		a.chunks = append(a.chunks, chunk{buf: a.fresh(len(b))})
+		k++
+	}
+	c := &a.chunks[k]
+	from := c.used
+	c.used += copy(c.buf[from:], b)
+	c.parts++
+	return c.buf[from:c.used:c.used]
+}
+
+// extend is add, but makes b longer where b was added last and there is room behind it.
+func (a *arena) extend(b, more []byte) (longer []byte, ok bool) {
+	k := len(a.chunks) - 1
+	if k < 0 || len(b) == 0 {
+		return nil, false
+	}
+	c := &a.chunks[k]
+	from := c.used - len(b)
+	if from < 0 || &c.buf[from] != &b[0] || len(c.buf)-c.used < len(more) {
+		return nil, false
+	}
+	c.used += copy(c.buf[c.used:], more)
+	return c.buf[from:c.used:c.used], true
+}
+
+func (a *arena) fresh(n int) []byte {
+	if k := len(a.spare) - 1; k >= 0 && n <= arenaChunk {
+		b := a.spare[k]
+		a.spare = a.spare[:k]
+		return b
+	}
+	return vfs.Memory(max(n, arenaChunk))
+}
+
+// free lets go of the oldest part that is left.
+func (a *arena) free() {
+	c := &a.chunks[0]
+	for c.parts == 0 { // a full one that was passed by
+		a.drop()
+		c = &a.chunks[0]
+	}
+	c.parts--
+	if c.parts > 0 {
+		return
+	}
+	if len(a.chunks) > 1 {
+		a.drop()
+		return
+	}
+	c.used = 0
+}
+
+// drop takes the oldest chunk, of which nothing is left, out.
+func (a *arena) drop() {
+	b := a.chunks[0].buf
+	k := copy(a.chunks, a.chunks[1:])
+	a.chunks[k] = chunk{}
+	a.chunks = a.chunks[:k]
+	if len(b) == arenaChunk && len(a.spare) < arenaSpare {
+		a.spare = append(a.spare, b)
+		return
+	}
+	vfs.FreeMemory(b)
+}
+
+// close gives all memory back.
+func (a *arena) close() {
+	for _, c := range a.chunks {
+		vfs.FreeMemory(c.buf)
+	}
+	for _, b := range a.spare {
+		vfs.FreeMemory(b)
+	}
+	*a = arena{}
+}
