@@ -1,8 +1,13 @@
 package folio
 
-import "github.com/foliodb/folio/internal/vfs"
+import (
+	"unsafe"
 
-// arena holds the operations of the backlog, which are freed in the order in which they came. It lies outside of the heap: see vfs.Memory.
+	"github.com/foliodb/folio/internal/vfs"
+)
+
+// arena holds operations that have to stay for a while: the backlog's, and large ones until they are in the log. They go about in the order
+// in which they came. It lies outside of the heap: see vfs.Memory.
 type arena struct {
 	chunks []chunk // the oldest first; the last is being filled
 	spare  [][]byte
@@ -22,6 +27,9 @@ const arenaSpare = 4
 
 // add copies b behind what was added last.
 func (a *arena) add(b []byte) []byte {
+	if len(b) == 0 {
+		return nil
+	}
 	k := len(a.chunks) - 1
 	if k < 0 || len(a.chunks[k].buf)-a.chunks[k].used < len(b) {
 		a.chunks = append(a.chunks, chunk{buf: a.fresh(len(b))})
@@ -49,6 +57,11 @@ func (a *arena) extend(b, more []byte) (longer []byte, ok bool) {
 	return c.buf[from:c.used:c.used], true
 }
 
+// adopt takes over b, which vfs.Memory has given, as a part.
+func (a *arena) adopt(b []byte) {
+	a.chunks = append(a.chunks, chunk{buf: b[:cap(b)], used: cap(b), parts: 1})
+}
+
 func (a *arena) fresh(n int) []byte {
 	if k := len(a.spare) - 1; k >= 0 && n <= arenaChunk {
 		b := a.spare[k]
@@ -58,28 +71,38 @@ func (a *arena) fresh(n int) []byte {
 	return vfs.Memory(max(n, arenaChunk))
 }
 
-// free lets go of the oldest part that is left.
-func (a *arena) free() {
-	c := &a.chunks[0]
-	for c.parts == 0 { // a full one that was passed by
-		a.drop()
-		c = &a.chunks[0]
-	}
-	c.parts--
-	if c.parts > 0 {
+// free lets go of a part.
+func (a *arena) free(part []byte) {
+	if len(part) == 0 {
 		return
 	}
-	if len(a.chunks) > 1 {
-		a.drop()
+	for i := range a.chunks {
+		c := &a.chunks[i]
+		if !c.has(&part[0]) {
+			continue
+		}
+		c.parts--
+		switch {
+		case c.parts > 0:
+		case i < len(a.chunks)-1 || len(c.buf) != arenaChunk:
+			a.drop(i)
+		default:
+			c.used = 0
+		}
 		return
 	}
-	c.used = 0
 }
 
-// drop takes the oldest chunk, of which nothing is left, out.
-func (a *arena) drop() {
-	b := a.chunks[0].buf
-	k := copy(a.chunks, a.chunks[1:])
+// has reports whether p points into the chunk.
+func (c *chunk) has(p *byte) bool {
+	at := uintptr(unsafe.Pointer(p)) - uintptr(unsafe.Pointer(&c.buf[0]))
+	return at < uintptr(len(c.buf))
+}
+
+// drop takes out a chunk of which nothing is left.
+func (a *arena) drop(i int) {
+	b := a.chunks[i].buf
+	k := i + copy(a.chunks[i:], a.chunks[i+1:])
 	a.chunks[k] = chunk{}
 	a.chunks = a.chunks[:k]
 	if len(b) == arenaChunk && len(a.spare) < arenaSpare {

@@ -7,7 +7,9 @@ import (
 	"slices"
 	"syscall"
 
+	"github.com/foliodb/folio/internal/vfs"
 	"github.com/foliodb/folio/page"
+	"github.com/foliodb/folio/wal"
 )
 
 // A transaction that only puts and deletes plain items, and reads nothing, need not touch the tree: its operations are
@@ -32,6 +34,7 @@ import (
 type backlog struct {
 	groups []*group // in order; the last may be open
 	ops    int
+	leaves int   // how many they touch at most, as each transaction saw it
 	bytes  int64 // of operations
 	memory arena
 }
@@ -70,32 +73,43 @@ func (tx *Tx) leaveSnapshot() {
 	tx.shard = nil
 }
 
-// deferLimit is the number of bytes of operations from which a transaction goes over to the tree.
-const deferLimit = 1 << 20
-
-// postpone takes a put (value not nil) or a deletion without touching the tree. It reports false where that cannot be: then
-// the transaction has gone over to the tree, or failed.
+// postpone takes a put or a deletion without touching the tree. It reports false where that cannot be: then the
+// transaction is in the tree, which has all of its operations so far, or failed.
 func (b *Bucket) postpone(key, value []byte, put bool) (done bool, err error) {
 	tx := b.tx
-	if !tx.deferred {
+	if !tx.deferred && !tx.collects() {
 		return false, nil
 	}
-	if page.FormOf(tx.db.pageSize, len(key), len(value)) != page.Inline || !tx.logs() ||
-		int64(len(tx.ops)+len(key)+len(value)) > min(deferLimit, tx.db.bulkLimit()/2) {
+	size := len(key) + len(value)
+	if page.FormOf(tx.db.pageSize, len(key), len(value)) != page.Inline || tx.deferred && (!tx.logs() || int64(len(tx.ops)+size) > tx.db.bulkLimit()) {
 		return false, tx.enterTree()
 	}
 	// The descent finds what the tree would complain of: a damaged page, which must not come to light when the commit has
 	// been acknowledged, and a bucket of that name.
-	_, bucket, found, err := b.tree.Peek(key)
+	leaf, sure, err := b.tree.Plain(key)
 	if err != nil {
 		return false, tx.doom(err)
 	}
-	if found && bucket {
-		return false, ErrIncompatibleValue
+	if !sure || !put && tx.postponed == 0 {
+		_, bucket, found, err := b.tree.Peek(key)
+		if err != nil {
+			return false, tx.doom(err)
+		}
+		if found && bucket {
+			return false, ErrIncompatibleValue
+		}
+		if !found && !put && tx.postponed == 0 && (!tx.deferred || tx.snapshot.tx == tx.db.last) {
+			return true, nil // the snapshot is the newest commit, so the key is nowhere
+		}
 	}
-	if !found && !put && tx.deferredOps == 0 && tx.snapshot.tx == tx.db.last {
-		return true, nil // the snapshot is the newest commit, so the key is nowhere
+	if leaf != tx.leaf || leaf == 0 {
+		tx.leaf = leaf
+		tx.leaves++
 	}
+	if !tx.deferred && tx.postponed == 0 {
+		tx.caught, tx.selected = len(tx.ops), nil
+	}
+	tx.makeRoom(size)
 	b.log()
 	if put {
 		tx.ops.Put(key, value)
@@ -104,16 +118,105 @@ func (b *Bucket) postpone(key, value []byte, put bool) (done bool, err error) {
 		tx.ops.Delete(key)
 		tx.stats.Deletes++
 	}
-	tx.deferredOps++
+	tx.postponed++
+	if !tx.deferred {
+		return true, tx.collected()
+	}
 	return true, nil
+}
+
+// Once it is in the tree, a transaction that goes on with nothing but puts and deletions collects them, and does them when somebody
+// looks, when there are many, or at its end, sorted: as the backlog is applied, and for the same reasons.
+
+// collectFrom is how many puts and deletions a transaction makes in the tree, behind each other, before it collects the next ones. A few
+// at a time would only be looked up twice.
+const collectFrom = 256
+
+// collects reports whether a put or a deletion is to be collected, and counts it as one that is not if not.
+func (tx *Tx) collects() bool {
+	if tx.replaying || tx.db.volatile {
+		return false
+	}
+	tx.streak++
+	return tx.streak > collectFrom
+}
+
+// collected does what has been collected if it is much by now.
+func (tx *Tx) collected() error {
+	switch n := int64(len(tx.ops) - tx.caught); {
+	case n > tx.db.bulkLimit(), !tx.bulk && int64(len(tx.ops)) > tx.db.bulkLimit():
+		streak := tx.streak
+		err := tx.catchUp()
+		tx.streak = streak
+		return err
+	}
+	return nil
+}
+
+// catchUp does in the tree what has been collected.
+func (tx *Tx) catchUp() error {
+	tx.streak = 0
+	if tx.postponed == 0 {
+		return nil
+	}
+	if tx.failed != nil {
+		return tx.failed
+	}
+	s := &tx.db.sorter
+	err := s.add(tx.ops[tx.caught:])
+	if err == nil {
+		err = s.apply(tx)
+	}
+	s.reset()
+	tx.postponed = 0
+	if tx.bulk {
+		tx.ops, tx.selected = tx.ops[:0], nil
+	}
+	if err != nil {
+		return tx.doom(err)
+	}
+	tx.logged()
+	return nil
+}
+
+// makeRoom sees to it that n bytes more of operations do not make a large buffer grow on the heap, where each step leaves the one before to the
+// collector: there is a buffer for all that the limits allow, outside of the heap.
+func (tx *Tx) makeRoom(n int) {
+	db := tx.db
+	need := len(tx.ops) + n + 64 + len(tx.ops)/64
+	if need <= cap(tx.ops) || need < wal.LargeOps || tx.large {
+		return
+	}
+	if db.largeOps == nil {
+		db.largeOps = vfs.Memory(int(db.bulkLimit()) + 2*wal.LargeOps)
+	}
+	if need > len(db.largeOps) {
+		return
+	}
+	tx.ops = db.largeOps[:copy(db.largeOps, tx.ops)]
+	tx.large = true
+}
+
+// giveOps gives the transaction's operations, if they are in the large buffer and too many to be copied, to the arena. groups.mu is held.
+func (tx *Tx) giveOps() bool {
+	db := tx.db
+	if !tx.large || len(tx.ops) < wal.LargeOps || &tx.ops[0] != &db.largeOps[0] {
+		return false
+	}
+	db.groups.late.memory.adopt(db.largeOps)
+	db.largeOps = nil
+	return true
 }
 
 // enterTree takes a deferred transaction over to the tree, where everything else happens: the backlog is applied, and then what the
 // transaction has done so far. On an error the transaction is doomed. What it reads through stays its own until its end, be it the
 // snapshot or the tree.
 func (tx *Tx) enterTree() error {
-	if tx.writing == nil || !tx.deferred {
+	if tx.writing == nil {
 		return nil
+	}
+	if !tx.deferred {
+		return tx.catchUp()
 	}
 	if tx.failed != nil {
 		return tx.failed
@@ -125,6 +228,11 @@ func (tx *Tx) enterTree() error {
 	if err := tx.repeat(); err != nil {
 		return tx.doom(err)
 	}
+	if tx.postponed >= collectFrom {
+		tx.streak = collectFrom
+	}
+	tx.postponed = 0
+	tx.logged()
 	return nil
 }
 
@@ -207,7 +315,7 @@ func (tx *Tx) joinDeferred() (*group, error) {
 	db := tx.db
 	g := &db.groups
 	joined := false
-	if err := db.promise(tx.deferredOps, len(tx.ops)); err != nil {
+	if err := db.promise(tx.leaves, len(tx.ops)); err != nil {
 		if errors.Is(err, syscall.ENOSPC) || errors.Is(err, ErrMaxSizeReached) {
 			return nil, nil // it may need less
 		}
@@ -217,7 +325,7 @@ func (tx *Tx) joinDeferred() (*group, error) {
 	defer g.mu.Unlock()
 	defer func() {
 		if !joined {
-			g.late.add(-tx.deferredOps, -len(tx.ops))
+			g.late.add(-tx.leaves, -len(tx.ops))
 		}
 	}()
 	if err := db.poisoned(); err != nil {
@@ -233,30 +341,37 @@ func (tx *Tx) joinDeferred() (*group, error) {
 		g.late.groups = append(g.late.groups, n)
 	}
 	joined = true
-	n.lateOps += tx.deferredOps
-	n.late = g.late.keep(n.late, tx.ops)
+	n.lateOps += tx.postponed
+	n.leaves += tx.leaves
+	g.late.ops += tx.postponed
+	if tx.giveOps() {
+		n.late = append(n.late, tx.ops)
+	} else {
+		n.late = g.late.keep(n.late, tx.ops)
+	}
 	db.last = tx.id
 	db.stats.commits.Add(1)
 	return n, nil
 }
 
 // promise sees to it that the data file has room for the pages that applying the backlog, with some operations more, will take:
-// an acknowledged commit must not meet a full disk. Random keys come to u leaves in u(1-exp(-n/u)) cases of n;
+// an acknowledged commit must not meet a full disk. Random keys come to u(1-exp(-n/u)) of u leaves after n times; n
+// counts how often an operation was about another leaf than the one before, so ascending keys take little;
 // a quarter more is for splits and branches. Where leaves are full to the brim it may be too little: then the file has to grow when the
 // backlog is applied, and if it cannot, readers get the error until there is space. Nothing is lost by that.
 //
 // What is asked for counts as part of the backlog, from before room is made for it: who applies the backlog
 // meanwhile leaves that much of the promise. It is taken back on an error.
-func (db *DB) promise(ops, size int) error {
+func (db *DB) promise(leaves, size int) error {
 	g := &db.groups
 	g.mu.Lock()
-	g.late.add(ops, size)
+	g.late.add(leaves, size)
 	need := db.promised()
 	g.mu.Unlock()
 	err := db.free.Promise(need)
 	if err != nil {
 		g.mu.Lock()
-		g.late.add(-ops, -size)
+		g.late.add(-leaves, -size)
 		g.mu.Unlock()
 	}
 	return err
@@ -265,28 +380,27 @@ func (db *DB) promise(ops, size int) error {
 // promised returns how many pages applying the backlog may take. groups.mu is held.
 func (db *DB) promised() uint64 {
 	l := &db.groups.late
-	if l.ops == 0 {
+	if l.leaves == 0 {
 		return 0
 	}
 	used := max(float64(db.free.Alive()), 1)
-	touched := used * (1 - math.Exp(-float64(l.ops)/used))
+	touched := used * (1 - math.Exp(-float64(l.leaves)/used))
 	return uint64(1.25*touched) + uint64(2*l.bytes/int64(db.pageSize)) + 8
 }
 
-func (l *backlog) add(ops, bytes int) {
-	l.ops += ops
+func (l *backlog) add(leaves, bytes int) {
+	l.leaves += leaves
 	l.bytes += int64(bytes)
 }
 
 // backlogLimit is the number of bytes of operations that may be put off. They are not on the heap.
-func (db *DB) backlogLimit() int64 { return 2 * db.opts.MemoryLimit }
+func (db *DB) backlogLimit() int64 { return db.opts.MemoryLimit / 2 * 5 }
 
 // drainLimit is the number of bytes from which the backlog is applied without anybody looking, and unitLimit is how many bytes are
 // applied at once then. The larger a unit, the more of its operations share a leaf; but while it is applied, it counts, and what is
 // left up to the limit is what committers can go on with meanwhile.
-func (db *DB) drainLimit() int64 { return db.backlogLimit() / 4 }
+func (db *DB) drainLimit() int64 { return db.backlogLimit() / 5 }
 func (db *DB) unitLimit() int64  { return db.backlogLimit() / 2 }
-
 
 // lateBytes returns the size of the backlog.
 func (db *DB) lateBytes() int64 {
@@ -296,11 +410,12 @@ func (db *DB) lateBytes() int64 {
 	return g.late.bytes
 }
 
-// boundBacklog waits until the backlog has become shorter when it has reached its limit. The writer lock is held.
-func (db *DB) boundBacklog() error {
+// boundBacklog waits until n bytes more of operations do not make the backlog longer than its limit, or it is empty. The writer lock is held.
+func (db *DB) boundBacklog(n int) error {
 	g := &db.groups
-	room := func() bool { return g.late.bytes <= db.backlogLimit() } // groups.mu is held
-	for db.lateBytes() > db.backlogLimit() {
+	limit := max(db.backlogLimit()-int64(n), 0)
+	room := func() bool { return g.late.bytes <= limit } // groups.mu is held
+	for db.lateBytes() > limit {
 		if len(db.due(0)) == 0 {
 			if err := db.settle(); err != nil {
 				return err
@@ -453,12 +568,17 @@ func (db *DB) applyUnit(due []*group) (err error) {
 func (g *groups) applied(due []*group) {
 	for _, n := range due {
 		n.applied = true
-		g.late.add(-n.lateOps, 0)
+		g.late.add(-n.leaves, 0)
+		g.late.ops -= n.lateOps
 		for _, ops := range n.late {
 			g.late.add(0, -len(ops))
-			g.late.memory.free()
+			if n.log == nil {
+				g.late.memory.free(ops)
+			}
 		}
-		n.late = nil
+		if n.log == nil { // else the record is not in the log yet, and may need them
+			n.late = nil
+		}
 	}
 	k := copy(g.late.groups, g.late.groups[len(due):])
 	clear(g.late.groups[k:])
@@ -475,3 +595,6 @@ func (l *backlog) keep(late [][]byte, ops []byte) [][]byte {
 	}
 	return append(late, l.memory.add(ops))
 }
+
+// collecting reports whether ops holds, at its end, what the tree does not have.
+func (tx *Tx) collecting() bool { return !tx.deferred && tx.streak > collectFrom }

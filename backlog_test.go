@@ -378,7 +378,7 @@ func TestBacklogIsBounded(t *testing.T) {
 		db.groups.mu.Lock()
 		n := db.groups.late.bytes
 		db.groups.mu.Unlock()
-		if n > minLimit+1000 {
+		if n > db.backlogLimit() {
 			t.Fatalf("%d bytes are late", n)
 		}
 	}

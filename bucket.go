@@ -40,7 +40,7 @@ func (b *Bucket) Writable() bool { return b.tx.Writable() }
 // use panics when the bucket cannot be read: the caller's method has no error to return.
 func (b *Bucket) use(method string) {
 	b.useDeferred(method)
-	if b.tx.writing != nil && b.tx.deferred {
+	if b.tx.writing != nil && (b.tx.deferred || b.tx.streak > 0) {
 		if err := b.tx.enterTree(); err != nil {
 			b.tx.spoil(err)
 		}
@@ -195,6 +195,7 @@ func (b *Bucket) Put(key, value []byte) (err error) {
 	}
 	b.log()
 	if b.tx.logs() {
+		b.tx.makeRoom(len(key) + len(value))
 		b.tx.ops.Put(key, value)
 		b.tx.logged()
 	}
@@ -272,7 +273,7 @@ func (b *Bucket) log() {
 	tx := b.tx
 	tx.changed = true
 	b.dirty = true
-	if tx.selected != b && tx.logs() {
+	if tx.selected != b && (tx.logs() || tx.collecting()) {
 		tx.ops.Bucket(b.path())
 		tx.selected = b
 	}
@@ -280,14 +281,14 @@ func (b *Bucket) log() {
 
 // logged notes an operation that the log has taken: when its record has become too large, logging is given up.
 func (tx *Tx) logged() {
-	if int64(len(tx.ops)) > tx.db.bulkLimit() {
+	if !tx.bulk && int64(len(tx.ops)) > tx.db.bulkLimit() {
 		tx.bulk = true
-		tx.ops = nil
+		tx.ops, tx.selected = tx.ops[:0], nil
 	}
 }
 
 // bulkLimit is the number of bytes of operations from which a transaction commits by checkpoint.
-func (db *DB) bulkLimit() int64 { return min(db.opts.LogLimit/4, 8<<20) }
+func (db *DB) bulkLimit() int64 { return min(db.opts.LogLimit/4, db.backlogLimit()/2) }
 
 // path returns the names that lead from the root to the bucket, now.
 func (b *Bucket) path() [][]byte {

@@ -355,7 +355,7 @@ func (db *DB) checkpointDue() bool {
 	if db.log.Live() > db.opts.LogLimit/8*5 {
 		return true
 	}
-	return db.retains(0.5) || db.retains(0.125) && time.Since(time.Unix(0, db.checkpointed.Load())) > checkpointPause
+	return db.retains(0.5) || db.retains(0.125) && time.Now().UnixNano()-db.checkpointed.Load() > int64(checkpointPause)
 }
 
 // checkpointPause is how long a checkpoint that only gives back space is put off after the one before.

@@ -71,6 +71,9 @@ func (tx *Tx) merge() (n *group, err error) {
 		}
 	}
 	if !tx.deferred {
+		if err := tx.catchUp(); err != nil {
+			return nil, err
+		}
 		if err := tx.root.flush(true); err != nil {
 			return nil, outer(err)
 		}
@@ -118,6 +121,9 @@ func (tx *Tx) mergeDeferred() (*group, error) {
 	if err := db.requireLog(); err != nil {
 		return nil, err
 	}
+	if err := db.boundBacklog(len(tx.ops)); err != nil {
+		return nil, outer(err)
+	}
 	if err := db.reserve(wal.TxSize(len(tx.ops))); err != nil {
 		return nil, err
 	}
@@ -161,6 +167,9 @@ func (tx *Tx) join() (*group, error) {
 		return nil, err
 	}
 	n := g.join(tx)
+	if tx.giveOps() {
+		n.kept = append(n.kept, tx.ops)
+	}
 	err := db.adopt(tx)
 	n.end, n.applied = db.head, true
 	return n, err

@@ -72,6 +72,8 @@ type DB struct {
 	last         page.TxID // newest commit
 	restructured page.TxID // newest commit that made, deleted or moved a bucket
 	opsBuffer    wal.Ops
+	crowd        int    // how many commits the last sync has made durable; of who has the lead
+	largeOps     []byte // for large transactions; nil until there is one
 
 	// Guarded by the tree lock (groups.treeHeld); head and the free list's transactions by groups.mu too.
 	pager   pager
@@ -524,6 +526,9 @@ func (db *DB) release() error {
 		errs = append(errs, db.unlock(), db.file.Close())
 	}
 	db.groups.late.memory.close()
+	if db.largeOps != nil {
+		vfs.FreeMemory(db.largeOps)
+	}
 	db.unregister()
 	return errors.Join(errs...)
 }

@@ -1,6 +1,7 @@
 package folio
 
 import (
+	"runtime"
 	"slices"
 	"sync"
 
@@ -25,6 +26,8 @@ type group struct {
 	applied bool     // the tree has it, and end is whole; of the open group: as far as it goes
 	late    [][]byte // operations that the tree does not have; not changed once the group is sealed
 	lateOps int
+	leaves  int      // that late touches, at most
+	kept    [][]byte // operations of others that the record needs until it has been appended
 
 	// Guarded by groups.mu.
 	syncs    int // transactions that wait, or are going to, for the sync
@@ -160,6 +163,16 @@ func (db *DB) flushLocked(sealed func()) (*group, error) {
 	n.log.Reset()
 	g.spare = append(g.spare, n.log)
 	n.log = nil
+	for _, ops := range n.kept {
+		g.late.memory.free(ops)
+	}
+	n.kept = nil
+	if n.applied {
+		for _, ops := range n.late {
+			g.late.memory.free(ops)
+		}
+		n.late = nil
+	}
 	return n, nil
 }
 
@@ -168,6 +181,7 @@ func (db *DB) flushLocked(sealed func()) (*group, error) {
 func (db *DB) lead() {
 	g := &db.groups
 	defer db.handOver()
+	db.gatherCrowd()
 	if _, err := db.flush(); err != nil {
 		return
 	}
@@ -197,7 +211,9 @@ func (db *DB) lead() {
 		return
 	}
 	g.relaxedSynced = relaxed
+	db.crowd = 0
 	for _, n := range covered {
+		db.crowd += n.syncs
 		db.acknowledge(n)
 	}
 	if db.shows() {
@@ -215,6 +231,33 @@ func (db *DB) lead() {
 	clear(covered)
 	g.sealed = slices.DeleteFunc(g.sealed, func(n *group) bool { return n.durable })
 }
+
+// gatherCrowd lets others who are about to commit join the open group, if the last sync has served several: a sync costs as much
+// as many commits do. It does not wait for anybody, but gives its turn to those who are ready to run, as long as the group grows by that. The caller
+// has the lead.
+func (db *DB) gatherCrowd() {
+	if db.crowd < 2 {
+		return
+	}
+	g := &db.groups
+	size := 0
+	for range maxTurns {
+		g.mu.Lock()
+		n := 0
+		if g.open != nil {
+			n = g.open.syncs
+		}
+		g.mu.Unlock()
+		if n == size {
+			return
+		}
+		size = n
+		runtime.Gosched()
+	}
+}
+
+// maxTurns bounds how often a leader lets others go first.
+const maxTurns = 16
 
 // acknowledge makes the end of the group what the next reader is shown, who has to apply it first if the tree does not have it.
 // groups.mu is held.

@@ -140,6 +140,14 @@ func (p *pager) Touch(id page.ID) (page.ID, []byte, error) {
 	return to, buf, nil
 }
 
+// Own returns the buffer of a page that is the transaction's own and on the heap; nil: it is not.
+func (p *pager) Own(id page.ID) []byte {
+	if f := p.db.frames.get(id); f != nil && f.born == p.tx && !f.run {
+		return f.buf
+	}
+	return nil
+}
+
 // Alloc makes a new page.
 func (p *pager) Alloc() (page.ID, []byte, error) {
 	id, err := p.allocate(1)

@@ -31,7 +31,7 @@ type replayer struct {
 	tx     *Tx
 	sorter sorter
 	memory arena
-	parts  int
+	parts  [][]byte
 	bytes  int64
 	limit  int64
 }
@@ -58,18 +58,19 @@ func (r *replayer) add(ops wal.Ops) error {
 			return err
 		}
 	}
-	r.parts++
+	part := r.memory.add(ops)
+	r.parts = append(r.parts, part)
 	r.bytes += int64(len(ops))
-	return r.sorter.add(r.memory.add(ops))
+	return r.sorter.add(part)
 }
 
 // flush does what waits.
 func (r *replayer) flush() error {
 	err := r.sorter.apply(r.tx)
-	for ; r.parts > 0; r.parts-- {
-		r.memory.free()
+	for _, part := range r.parts {
+		r.memory.free(part)
 	}
-	r.bytes = 0
+	r.parts, r.bytes = r.parts[:0], 0
 	return err
 }
 

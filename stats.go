@@ -133,7 +133,9 @@ func (tx *Tx) Stats() TxStats {
 		return TxStats{}
 	}
 	s := tx.writing.stats
-	s.LogBytes = len(tx.ops)
+	if !tx.bulk {
+		s.LogBytes = len(tx.ops)
+	}
 	if tx.holdsTree {
 		s.Pages = int(tx.db.pager.heap) / tx.db.pageSize
 	}

@@ -53,11 +53,16 @@ type Tx struct {
 
 // writing is what only a write transaction has.
 type writing struct {
-	deferred     bool // the tree is not touched: see backlog
-	holdsTree    bool // the tree lock
-	deferredOps  int  // puts and deletions so far, while deferred
-	restructures bool // buckets have been made, deleted or moved
-	unknowing    bool // the published snapshot does not have the buckets that there are
+	deferred     bool    // the tree is not touched: see backlog
+	holdsTree    bool    // the tree lock
+	postponed    int     // puts and deletions that the tree does not have, the last in ops
+	leaf         page.ID // that the last one is about
+	leaves       int     // how often that was another one than before
+	caught       int     // of a transaction in the tree: where in ops they begin
+	streak       int     // puts and deletions since anything else was done in the tree: see collects
+	large        bool    // ops is the store's large buffer
+	restructures bool    // buckets have been made, deleted or moved
+	unknowing    bool    // the published snapshot does not have the buckets that there are
 
 	ops        wal.Ops
 	selected   *Bucket // the bucket that ops speak of
@@ -136,7 +141,7 @@ func (db *DB) prepareWrite() (*Tx, error) {
 	if err := db.makeRoom(); err != nil {
 		return nil, err
 	}
-	if err := db.boundBacklog(); err != nil {
+	if err := db.boundBacklog(0); err != nil {
 		return nil, err
 	}
 
@@ -175,7 +180,7 @@ func (db *DB) makeRoom() error {
 // end marks a write transaction as finished, keeps its buffer, and lets go of the tree. The writer lock is held.
 func (tx *Tx) end() {
 	tx.done.Store(true)
-	if tx.ops != nil && cap(tx.ops) <= keepOps {
+	if tx.ops != nil && cap(tx.ops) <= keepOps && len(tx.ops) < wal.LargeOps && !tx.large {
 		tx.db.opsBuffer = tx.ops[:0]
 	}
 	tx.ops = nil
@@ -186,7 +191,7 @@ func (tx *Tx) end() {
 }
 
 // keepOps bounds the buffer of log operations that is kept between transactions, in bytes.
-const keepOps = 4 << 20
+const keepOps = 2 << 20
 
 // abort rolls a write transaction back and releases the writer lock.
 func (tx *Tx) abort() {

@@ -73,6 +73,13 @@ func (h *heap) Touch(id page.ID) (page.ID, []byte, error) {
 	return to, b, nil
 }
 
+func (h *heap) Own(id page.ID) []byte {
+	if p := h.pages[id]; p != nil && page.BornOf(p) == h.tx {
+		return p
+	}
+	return nil
+}
+
 func (h *heap) Alloc() (page.ID, []byte, error) {
 	b := h.buffer()
 	return h.add(b), b, nil

@@ -209,6 +209,14 @@ func (m *memory) Touch(id page.ID) (page.ID, []byte, error) {
 	return to, buf, nil
 }
 
+func (m *memory) Own(id page.ID) []byte {
+	m.enter()
+	if p := m.pages[id]; p != nil && p.own && !p.dead {
+		return p.buf
+	}
+	return nil
+}
+
 func (m *memory) Alloc() (page.ID, []byte, error) {
 	m.enter()
 	id, err := m.newID()

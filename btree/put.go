@@ -31,16 +31,25 @@ func (t *Tree) Put(key, value []byte, bucket bool) (added bool, err error) {
 			return false, err
 		}
 	}
+	var first path
+	pa := &first
+	i, found, there := t.rejoin(key)
 	t.gen++ // touching changes page numbers, which cursors keep
-	var pa path
-	if err := t.descend(&pa, key); err != nil {
-		return false, err
+	if t.last != nil {
+		pa = &t.last.pa
+	} else if t.gen > 1 {
+		t.last = new(trail)
+		pa = &t.last.pa
+	}
+	if !there {
+		if err := t.descend(pa, key); err != nil {
+			return false, err
+		}
+		if i, found, err = t.searchLeaf(page.Leaf(pa[0].p), key); err != nil {
+			return false, err
+		}
 	}
 	l := page.Leaf(pa[0].p)
-	i, found, err := t.searchLeaf(l, key)
-	if err != nil {
-		return false, err
-	}
 	if found && l.IsBucket(i) != bucket {
 		return false, ErrKind
 	}
@@ -49,13 +58,53 @@ func (t *Tree) Put(key, value []byte, bucket bool) (added bool, err error) {
 		return false, err
 	}
 	if refs {
-		t.noteRefs(&pa)
+		t.noteRefs(pa)
 	}
+	var kept bool
 	if found {
-		return false, t.replace(&pa, i, e)
+		kept, err = t.replace(pa, i, e)
+	} else {
+		t.count(pa, 1)
+		kept, err = t.insert(pa, i, e)
 	}
-	t.count(&pa, 1)
-	return true, t.insert(&pa, i, e)
+	if kept && t.last != nil {
+		t.last.gen = t.gen
+	}
+	return !found, err
+}
+
+// trail is the way that the last Put went down, for the next one: keys that come in order often belong in the same leaf.
+type trail struct {
+	gen uint64 // of the tree when the way was right: 0, never
+	pa  path
+}
+
+// rejoin reports whether key belongs in the leaf that the last Put has changed, and where. Nothing has changed the tree since, and
+// every page on the way is still the transaction's own and on the heap. Between two entries of the leaf there is room for no other
+// leaf, nor behind the last one of all.
+func (t *Tree) rejoin(key []byte) (i int, found, ok bool) {
+	if t.last == nil || t.last.gen != t.gen {
+		return 0, false, false
+	}
+	pa := &t.last.pa
+	p := t.w.Own(pa[0].id)
+	if p == nil || page.FlagsOf(p)&page.FlagLong != 0 {
+		return 0, false, false
+	}
+	l := page.Leaf(p)
+	i, found = l.Search(key)
+	rightmost := !found && i == l.Count()
+	if !found && i == 0 {
+		return 0, false, false
+	}
+	pa[0].p = p
+	for level := 1; level <= int(t.level); level++ {
+		s := &pa[level]
+		if s.p = t.w.Own(s.id); s.p == nil || rightmost && s.i != page.CountOf(s.p)-1 {
+			return 0, false, false
+		}
+	}
+	return i, found, true
 }
 
 // descend goes down to the leaf in which key belongs, and makes every page on the way the transaction's own.
@@ -142,33 +191,34 @@ func (t *Tree) count(pa *path, n uint64) {
 	}
 }
 
-// replace makes e the entry i, which has the same key.
-func (t *Tree) replace(pa *path, i int, e page.Entry) error {
+// replace makes e the entry i, which has the same key. It reports whether the path is as it was.
+func (t *Tree) replace(pa *path, i int, e page.Entry) (kept bool, err error) {
 	l := page.Leaf(pa[0].p)
 	var old page.Ref
 	n, err := runLen(l, i)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if n > 0 {
 		old = l.Ref(i)
 	}
-	if !l.Replace(i, e) {
+	kept = l.Replace(i, e)
+	if !kept {
 		l.Remove(i)
 		if err := t.makeRoom(pa, i, e, middle); err != nil {
-			return err
+			return false, err
 		}
 	}
 	if n > 0 {
 		t.w.FreeRun(old, n)
 	}
-	return nil
+	return kept, nil
 }
 
-// insert puts e before entry i of the leaf at the path's end.
-func (t *Tree) insert(pa *path, i int, e page.Entry) error {
+// insert puts e before entry i of the leaf at the path's end. It reports whether the path is as it was.
+func (t *Tree) insert(pa *path, i int, e page.Entry) (kept bool, err error) {
 	if page.Leaf(pa[0].p).Insert(i, e) {
-		return nil
+		return true, nil
 	}
-	return t.makeRoom(pa, i, e, t.loading(pa, i))
+	return false, t.makeRoom(pa, i, e, t.loading(pa, i))
 }

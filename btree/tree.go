@@ -35,6 +35,9 @@ type Writer interface {
 	// else a copy under a new number.
 	Touch(id page.ID) (page.ID, []byte, error)
 
+	// Own returns the buffer of a page that Touch would return as it is; nil: it would not.
+	Own(id page.ID) []byte
+
 	// Alloc returns a new page of the transaction's own, zeroed.
 	Alloc() (page.ID, []byte, error)
 
@@ -64,6 +67,7 @@ type Tree struct {
 	items uint64
 	seq   uint64
 	gen   uint64 // counts changes, so that cursors notice them
+	last  *trail // of a tree that is changed more than once; nil: none yet
 	root  page.ID
 	level uint8 // of the root
 }
@@ -148,6 +152,31 @@ func (t *Tree) Get(key []byte) (value []byte, bucket, found bool, err error) {
 // Peek is Get for the caller's own use: in a tree that is changed, the slice is valid only until the next change.
 func (t *Tree) Peek(key []byte) (value []byte, bucket, found bool, err error) {
 	return t.get(key, false)
+}
+
+// Plain returns the leaf in which key belongs, 0 if the tree has no page, and whether it is sure that this leaf holds no bucket and, where the tree
+// is only read, is not damaged. The leaf itself is not looked at: the branch above tells, and the file's marks.
+func (t *Tree) Plain(key []byte) (leaf page.ID, sure bool, err error) {
+	if t.root == 0 {
+		return 0, true, nil // an image holds no buckets
+	}
+	id, born := t.root, page.TxID(math.MaxUint64)
+	for level := int(t.level); level > 0; level-- {
+		p, err := t.load(id, level, born)
+		if err != nil {
+			return 0, false, err
+		}
+		b := page.Branch(p)
+		i, err := t.searchBranch(b, key)
+		if err != nil {
+			return 0, false, err
+		}
+		id, born = b.Child(i), page.BornOf(p)
+		if level == 1 {
+			sure = !b.Refs(i) && (t.w != nil || t.v.Known(id))
+		}
+	}
+	return id, sure, nil
 }
 
 // get is Get for every kind of tree.

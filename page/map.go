@@ -128,6 +128,9 @@ func (v *View) Page(id ID) ([]byte, error) {
 	return v.load(id)
 }
 
+// Known reports whether this process has validated or written the node page that lies under id, without looking at it.
+func (v *View) Known(id ID) bool { return id < v.count && v.mark(id).Load()&1 != 0 }
+
 // at returns where page id begins, which is below count. The array is a way of saying so that costs nothing: a page
 // is as long as the page size.
 func (v *View) at(id ID) *[MaxPageSize]byte {

@@ -130,6 +130,11 @@ func (f *memFile) ReadAt(p []byte, off int64) (int, error) {
 	return n, nil
 }
 
+func (f *memFile) WriteV(bufs [][]byte, off int64) error {
+	_, err := f.WriteAt(slices.Concat(bufs...), off)
+	return err
+}
+
 func (f *memFile) WriteAt(p []byte, off int64) (int, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

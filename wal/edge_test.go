@@ -138,7 +138,8 @@ func TestImpossibleHeader(t *testing.T) {
 func TestForeignRecord(t *testing.T) {
 	l, f := createMem(t, Options{})
 	from := l.End()
-	data, h := group(1, nil).seal()
+	parts, _, h := group(1, nil).seal()
+	data := parts[0]
 	h.id, h.epoch, h.chain = [16]byte{9}, from.Epoch, from.Chain
 	h.encode(data)
 	f.WriteAt(data, from.Offset)
@@ -151,7 +152,7 @@ func TestForeignRecord(t *testing.T) {
 // transaction, and does to that of a small one.
 func TestGroupBuffer(t *testing.T) {
 	var g Group
-	g.Add(1, make(Ops, keepBuffer))
+	g.Add(1, make(Ops, keepBuffer-1))
 	if g.Reset(); g.buf != nil {
 		t.Error("large buffer kept")
 	}

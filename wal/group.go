@@ -15,13 +15,25 @@ const keepBuffer = 1 << 20
 // group. It is meant to be reused: after the first few it allocates nothing. It
 // has no lock of its own.
 type Group struct {
-	buf   []byte // room for a head, then the payload
+	buf   []byte // room for a head, then the payload, without what refs has
+	refs  []ref
+	lent  int64 // bytes of refs
 	first uint64
 	count uint32
+	parts [][]byte // scratch of seal
 }
 
-// Add appends a transaction; it copies ops. TxIDs must be consecutive: anything
-// else is a mistake of the caller and panics.
+// ref is a transaction's operations that were not copied.
+type ref struct {
+	at  int // they come behind buf[:at]
+	ops Ops
+}
+
+// LargeOps is the number of bytes from which operations are not copied into a Group.
+const LargeOps = 1 << 20
+
+// Add appends a transaction. It copies ops if they have less than LargeOps bytes; otherwise they have to stay as they are until the group
+// has been appended or reset. TxIDs must be consecutive: anything else is a mistake of the caller and panics.
 func (g *Group) Add(tx uint64, ops Ops) {
 	if g.count == 0 {
 		g.first = tx
@@ -30,7 +42,12 @@ func (g *Group) Add(tx uint64, ops Ops) {
 		panic(fmt.Sprintf("wal: transaction %d added behind %d", tx, g.LastTx()))
 	}
 	g.buf = binary.AppendUvarint(g.buf, uint64(len(ops)))
-	g.buf = append(g.buf, ops...)
+	if len(ops) < LargeOps {
+		g.buf = append(g.buf, ops...)
+	} else {
+		g.refs = append(g.refs, ref{len(g.buf), ops})
+		g.lent += int64(len(ops))
+	}
 	g.count++
 }
 
@@ -50,7 +67,7 @@ func (g *Group) LastTx() uint64 {
 
 // Size returns the bytes that the group takes in the log as it is now; 0 when
 // it is empty.
-func (g *Group) Size() int64 { return padded(int64(len(g.buf))) }
+func (g *Group) Size() int64 { return padded(int64(len(g.buf)) + g.lent) }
 
 // Reset empties the group and keeps its buffer unless that has become large.
 func (g *Group) Reset() {
@@ -58,7 +75,9 @@ func (g *Group) Reset() {
 	if cap(buf) > keepBuffer {
 		buf = nil
 	}
-	*g = Group{buf: buf}
+	clear(g.refs)
+	clear(g.parts)
+	*g = Group{buf: buf, refs: g.refs[:0], parts: g.parts[:0]}
 }
 
 // TxSize returns the bytes to reserve for a transaction with n bytes of
@@ -68,20 +87,42 @@ func TxSize(n int) int64 {
 	return padded(headSize + int64(binary.PutUvarint(length[:], uint64(n))) + int64(n))
 }
 
-// seal pads the buffer with zeros to whole blocks and returns what the head has
-// to say about the payload. The group's payload does not change, and may go on growing.
-func (g *Group) seal() (record []byte, h head) {
-	payload := g.buf[headSize:]
-	h = head{
-		kind:    kindGroup,
-		length:  uint32(len(payload)),
-		count:   g.count,
-		tx:      g.first,
-		payload: xxhash.Sum64(payload),
-	}
+// seal returns the record in parts, padded with zeros to whole blocks, the first with room for the head; how long it is; and what
+// the head has to say about the payload. The group's payload does not change, and may go on growing.
+func (g *Group) seal() (parts [][]byte, n int64, h head) {
+	n = g.Size()
+	end := len(g.buf)
 	var zeros [block]byte
-	n := len(g.buf)
-	record = append(g.buf, zeros[:int(padded(int64(n)))-n]...)
-	g.buf = record[:n]
-	return record, h
+	padding := int(n - int64(end) - g.lent)
+	g.buf = append(g.buf, zeros[:padding]...)
+	g.parts = g.parts[:0]
+	from := 0
+	for _, r := range g.refs {
+		g.parts = append(g.parts, g.buf[from:r.at], r.ops)
+		from = r.at
+	}
+	g.parts = append(g.parts, g.buf[from:])
+	g.buf = g.buf[:end]
+	h = head{
+		kind:   kindGroup,
+		length: uint32(int64(end) + g.lent - headSize),
+		count:  g.count,
+		tx:     g.first,
+	}
+	if len(g.parts) == 1 {
+		h.payload = xxhash.Sum64(g.buf[headSize:])
+		return g.parts, n, h
+	}
+	var sum xxhash.Digest
+	sum.Reset()
+	skip := headSize
+	for i, p := range g.parts {
+		if i == len(g.parts)-1 {
+			p = p[:len(p)-padding]
+		}
+		sum.Write(p[skip:])
+		skip = 0
+	}
+	h.payload = sum.Sum64()
+	return g.parts, n, h
 }

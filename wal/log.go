@@ -265,8 +265,7 @@ func (l *Log) Append(g *Group) (Position, error) {
 	if g.Size() > maxPayload {
 		return Position{}, ErrTooLarge
 	}
-	record, h := g.seal()
-	n := int64(len(record))
+	record, n, h := g.seal()
 	l.mu.Lock()
 	for l.err == nil && !l.space.room(n) {
 		l.mu.Unlock()
@@ -285,22 +284,28 @@ func (l *Log) Append(g *Group) (Position, error) {
 			return Position{}, err
 		}
 	}
-	if err := l.write(record, &h); err != nil {
+	if err := l.write(record, n, &h); err != nil {
 		return Position{}, err
 	}
 	return l.next, nil
 }
 
-// write completes the head and writes the record at the end, where there is
+// write completes the head and writes the record of n bytes at the end, where there is
 // room. The caller holds mu.
-func (l *Log) write(record []byte, h *head) error {
+func (l *Log) write(record [][]byte, n int64, h *head) error {
 	h.id, h.lsn, h.epoch = l.id, l.next.LSN, l.next.Epoch
 	h.claim, h.chain = l.synced, l.next.Chain
-	h.encode(record)
-	if _, err := l.file.WriteAt(record, l.next.Offset); err != nil {
+	h.encode(record[0])
+	var err error
+	if len(record) == 1 {
+		_, err = l.file.WriteAt(record[0], l.next.Offset)
+	} else {
+		err = l.file.WriteV(record, l.next.Offset)
+	}
+	if err != nil {
 		return l.failLocked(fmt.Errorf("wal: append: %w", err))
 	}
-	l.space.wrote(int64(len(record)))
+	l.space.wrote(n)
 	l.next = l.next.after(h)
 	return nil
 }
@@ -311,7 +316,7 @@ func (l *Log) writeLink(target int64, nextTx uint64) error {
 	payload := l.link[headSize : headSize+linkPayload]
 	h := linkHead(payload, target, epoch)
 	h.tx = nextTx
-	if err := l.write(l.link[:], &h); err != nil {
+	if err := l.write([][]byte{l.link[:]}, int64(len(l.link)), &h); err != nil {
 		return err
 	}
 	l.space.jump(target)
