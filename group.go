@@ -136,6 +136,7 @@ func (db *DB) flushLocked(sealed func()) (*group, error) {
 	n := g.open
 	if n != nil {
 		g.open = nil
+		n.log.Unawaited = n.syncs == 0
 		g.sealed = append(g.sealed, n)
 	}
 	if sealed != nil {

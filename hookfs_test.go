@@ -59,6 +59,8 @@ func (f *hookFile) WriteV(bufs [][]byte, off int64) error {
 	return f.around(vfs.KindWrite, off, nil, func() error { return f.File.WriteV(bufs, off) })
 }
 
+func (f *hookFile) Window(int64, int64) (vfs.Window, error) { return vfs.PlainWindow(f), nil }
+
 func (f *hookFile) Sync() error { return f.around(vfs.KindSync, 0, nil, f.File.Sync) }
 
 func (f *hookFile) Truncate(n int64) error {

@@ -58,6 +58,8 @@ func (f *loomFile) WriteV(bufs [][]byte, off int64) error {
 	return err
 }
 
+func (f *loomFile) Window(int64, int64) (vfs.Window, error) { return vfs.PlainWindow(f), nil }
+
 func (f *loomFile) Truncate(size int64) error {
 	weave.Yield()
 	err := f.File.Truncate(size)

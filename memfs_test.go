@@ -194,6 +194,8 @@ func (f *memFile) WriteV(bufs [][]byte, off int64) error {
 	return nil
 }
 
+func (f *memFile) Window(int64, int64) (vfs.Window, error) { return vfs.PlainWindow(f), nil }
+
 func (f *memFile) Truncate(size int64) error {
 	f.fs.mu.Lock()
 	defer f.fs.mu.Unlock()

@@ -64,6 +64,8 @@ func (f *fakeFile) WriteV(bufs [][]byte, off int64) error {
 	return f.File.WriteV(bufs, off)
 }
 
+func (f *fakeFile) Window(int64, int64) (vfs.Window, error) { return vfs.PlainWindow(f), nil }
+
 func (f *fakeFile) Allocate(off, n int64) error {
 	err := f.note("allocate %d@%d", n, off)
 	if err == nil && f.limit > 0 && off+n > f.limit {

@@ -135,6 +135,8 @@ func (f *memFile) WriteV(bufs [][]byte, off int64) error {
 	return err
 }
 
+func (f *memFile) Window(int64, int64) (vfs.Window, error) { return vfs.PlainWindow(f), nil }
+
 func (f *memFile) WriteAt(p []byte, off int64) (int, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

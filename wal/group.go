@@ -15,6 +15,10 @@ const keepBuffer = 1 << 20
 // group. It is meant to be reused: after the first few it allocates nothing. It
 // has no lock of its own.
 type Group struct {
+	// Unawaited says that nobody waits for the record to be durable. It is written by the cheapest way then, which makes the next sync
+	// more expensive. Reset clears it.
+	Unawaited bool
+
 	buf   []byte // room for a head, then the payload, without what refs has
 	refs  []ref
 	lent  int64 // bytes of refs

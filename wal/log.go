@@ -76,7 +76,15 @@ type Log struct {
 	synced   LSN
 	err      error // the first failure, for ever (R5)
 	link     [block]byte
+
+	// A part of the file around the end, to be written without system calls; nil: there is none.
+	window            vfs.Window
+	windowAt, windowN int64
+	windowless        bool // the system has none
 }
+
+// windowSize is how much of the file is opened as a window at a time, in bytes.
+const windowSize = 1 << 20
 
 // Create makes a new log file with perm and a first record to come at LSN start,
 // preallocates it, and makes file and name durable. checkpoint is the number of
@@ -284,7 +292,7 @@ func (l *Log) Append(g *Group) (Position, error) {
 			return Position{}, err
 		}
 	}
-	if err := l.write(record, n, &h); err != nil {
+	if err := l.write(record, n, &h, g.Unawaited); err != nil {
 		return Position{}, err
 	}
 	return l.next, nil
@@ -292,15 +300,18 @@ func (l *Log) Append(g *Group) (Position, error) {
 
 // write completes the head and writes the record of n bytes at the end, where there is
 // room. The caller holds mu.
-func (l *Log) write(record [][]byte, n int64, h *head) error {
+func (l *Log) write(record [][]byte, n int64, h *head, unawaited bool) error {
 	h.id, h.lsn, h.epoch = l.id, l.next.LSN, l.next.Epoch
 	h.claim, h.chain = l.synced, l.next.Chain
 	h.encode(record[0])
 	var err error
-	if len(record) == 1 {
-		_, err = l.file.WriteAt(record[0], l.next.Offset)
-	} else {
+	switch {
+	case len(record) > 1:
 		err = l.file.WriteV(record, l.next.Offset)
+	case unawaited && n <= windowSize/8 && l.open(n):
+		err = l.window.Write(record[0], l.next.Offset)
+	default:
+		_, err = l.file.WriteAt(record[0], l.next.Offset)
 	}
 	if err != nil {
 		return l.failLocked(fmt.Errorf("wal: append: %w", err))
@@ -310,13 +321,41 @@ func (l *Log) write(record [][]byte, n int64, h *head) error {
 	return nil
 }
 
+// open sees to it that there is a window with n bytes from the end on. The caller holds mu, and n bytes have room there.
+func (l *Log) open(n int64) bool {
+	from := l.next.Offset
+	if l.window != nil && from >= l.windowAt && from+n <= l.windowAt+l.windowN {
+		return true
+	}
+	if l.windowless {
+		return false
+	}
+	l.shut()
+	size := min(windowSize, l.space.size-from)
+	w, err := l.file.Window(from, size)
+	if err != nil {
+		l.windowless = true // whatever is wrong, a write will tell
+		return false
+	}
+	l.window, l.windowAt, l.windowN = w, from, size
+	return true
+}
+
+// shut closes the window if there is one. The caller holds mu.
+func (l *Log) shut() {
+	if l.window != nil {
+		l.window.Close() // what was written stays, whatever the answer
+		l.window = nil
+	}
+}
+
 // writeLink appends a link to target and goes on there. The caller holds mu.
 func (l *Log) writeLink(target int64, nextTx uint64) error {
 	epoch := l.opt.Rand()
 	payload := l.link[headSize : headSize+linkPayload]
 	h := linkHead(payload, target, epoch)
 	h.tx = nextTx
-	if err := l.write([][]byte{l.link[:]}, int64(len(l.link)), &h); err != nil {
+	if err := l.write([][]byte{l.link[:]}, int64(len(l.link)), &h, false); err != nil {
 		return err
 	}
 	l.space.jump(target)
@@ -445,6 +484,7 @@ func (l *Log) Close() error {
 	l.mu.Lock()
 	closed := errors.Is(l.err, fs.ErrClosed)
 	l.failLocked(fs.ErrClosed)
+	l.shut()
 	l.mu.Unlock()
 	if closed {
 		return fs.ErrClosed

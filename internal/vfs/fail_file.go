@@ -50,6 +50,8 @@ func (f *failingFile) WriteV(bufs [][]byte, off int64) error {
 	return r.fail(KindWrite, f.Name())
 }
 
+func (f *failingFile) Window(int64, int64) (Window, error) { return PlainWindow(f), nil }
+
 // short writes as much of p as the rule lets through.
 func (f *failingFile) short(r *Rule, p []byte, off int64) (int, error) {
 	n := 0

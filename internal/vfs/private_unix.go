@@ -79,6 +79,8 @@ func (f *privateFile) WriteV(bufs [][]byte, off int64) error {
 	return f.upper.WriteV(bufs, off-f.base)
 }
 
+func (f *privateFile) Window(int64, int64) (Window, error) { return PlainWindow(f), nil }
+
 func (f *privateFile) Truncate(size int64) error {
 	if size < f.base {
 		return f.below("truncate")

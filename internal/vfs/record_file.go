@@ -39,6 +39,8 @@ func (f *recordedFile) WriteV(bufs [][]byte, off int64) error {
 	return err
 }
 
+func (f *recordedFile) Window(int64, int64) (Window, error) { return PlainWindow(f), nil }
+
 // landed finds how much of a failed write is in the file.
 func (f *recordedFile) landed(data []byte, off int64) int {
 	there := make([]byte, len(data))

@@ -97,6 +97,11 @@ type File interface {
 	// retain bufs and does not allocate in the steady state.
 	WriteV(bufs [][]byte, off int64) error
 
+	// Window opens [off, off+n) to be written without system calls. The bytes must have their space, see Allocate, and the file must not be
+	// cut below off+n meanwhile: then Window.Write is ErrFault. The error is errors.ErrUnsupported under errors.Is where the system has
+	// no such thing.
+	Window(off, n int64) (Window, error)
+
 	// Truncate sets the size. Bytes gained read as zeros and have no space
 	// reserved: see Allocate.
 	Truncate(size int64) error
