@@ -22,8 +22,8 @@ type chunk struct {
 // arenaChunk is the size of a chunk in bytes. What is larger gets one of its own.
 const arenaChunk = 1 << 20
 
-// arenaSpare is how many empty chunks are kept to be used again.
-const arenaSpare = 4
+// arenaSpare is how many empty chunks are kept to be used again: to map and fill fresh ones costs more than to copy the operations.
+const arenaSpare = 32
 
 // add copies b behind what was added last.
 func (a *arena) add(b []byte) []byte {
@@ -55,6 +55,39 @@ func (a *arena) extend(b, more []byte) (longer []byte, ok bool) {
 	}
 	c.used += copy(c.buf[c.used:], more)
 	return c.buf[from:c.used:c.used], true
+}
+
+// join makes one part of two that lie side by side.
+func (a *arena) join(b, next []byte) (both []byte, ok bool) {
+	if len(b) == 0 || len(next) == 0 {
+		return nil, false
+	}
+	for i := range a.chunks {
+		c := &a.chunks[i]
+		if !c.has(&b[0]) {
+			continue
+		}
+		if !c.has(&next[0]) {
+			return nil, false
+		}
+		from := int(uintptr(unsafe.Pointer(&b[0])) - uintptr(unsafe.Pointer(&c.buf[0])))
+		end := from + len(b)
+		if end == len(c.buf) || &c.buf[end] != &next[0] {
+			return nil, false
+		}
+		c.parts--
+		end += len(next)
+		return c.buf[from:end:end], true
+	}
+	return nil, false
+}
+
+// trim gives back what lies idle.
+func (a *arena) trim() {
+	for _, b := range a.spare {
+		vfs.FreeMemory(b)
+	}
+	a.spare = nil
 }
 
 // adopt takes over b, which vfs.Memory has given, as a part.

@@ -32,11 +32,13 @@ import (
 
 // backlog is what the tree does not have yet. Guarded by groups.mu.
 type backlog struct {
-	groups []*group // in order; the last may be open
-	ops    int
-	leaves int   // how many they touch at most, as each transaction saw it
-	bytes  int64 // of operations
-	memory arena
+	groups        []*group // in order; the last may be open
+	ops           int
+	leaves        int // how many they touch at most, as each transaction saw it
+	coveredLeaves int // for how many, and for how many bytes, the file has room
+	coveredBytes  int64
+	bytes         int64 // of operations
+	memory        arena
 }
 
 // deferring reports whether a write transaction may begin without the tree: there is a log, and the published snapshot has the
@@ -315,14 +317,14 @@ func (tx *Tx) joinDeferred() (*group, error) {
 	db := tx.db
 	g := &db.groups
 	joined := false
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	if err := db.promise(tx.leaves, len(tx.ops)); err != nil {
 		if errors.Is(err, syscall.ENOSPC) || errors.Is(err, ErrMaxSizeReached) {
 			return nil, nil // it may need less
 		}
 		return nil, outer(err)
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
 	defer func() {
 		if !joined {
 			g.late.add(-tx.leaves, -len(tx.ops))
@@ -347,6 +349,9 @@ func (tx *Tx) joinDeferred() (*group, error) {
 	if tx.giveOps() {
 		n.late = append(n.late, tx.ops)
 	} else {
+		if n.late == nil {
+			n.late = n.first[:0]
+		}
 		n.late = g.late.keep(n.late, tx.ops)
 	}
 	db.last = tx.id
@@ -361,31 +366,55 @@ func (tx *Tx) joinDeferred() (*group, error) {
 // backlog is applied, and if it cannot, readers get the error until there is space. Nothing is lost by that.
 //
 // What is asked for counts as part of the backlog, from before room is made for it: who applies the backlog
-// meanwhile leaves that much of the promise. It is taken back on an error.
+// meanwhile leaves that much of the promise. It is taken back on an error. A little more is promised at a time, so that not every commit has
+// to ask. groups.mu is held, but not while the file grows.
 func (db *DB) promise(leaves, size int) error {
 	g := &db.groups
-	g.mu.Lock()
-	g.late.add(leaves, size)
-	need := db.promised()
-	g.mu.Unlock()
-	err := db.free.Promise(need)
-	if err != nil {
-		g.mu.Lock()
-		g.late.add(-leaves, -size)
-		g.mu.Unlock()
+	l := &g.late
+	l.add(leaves, size)
+	if l.leaves <= l.coveredLeaves && l.bytes <= l.coveredBytes {
+		return nil
 	}
-	return err
+	ahead, more := promiseLeaves, promiseBytes
+	for {
+		covered, bytes := l.leaves+ahead, l.bytes+int64(more)
+		need := db.needed(covered, bytes)
+		g.mu.Unlock()
+		err := db.free.Promise(need)
+		g.mu.Lock()
+		switch {
+		case err == nil:
+			l.coveredLeaves, l.coveredBytes = covered, bytes
+			return nil
+		case ahead == 0:
+			l.add(-leaves, -size)
+			return err
+		}
+		ahead, more = 0, 0
+	}
 }
 
-// promised returns how many pages applying the backlog may take. groups.mu is held.
+// How much more than is needed is promised at a time.
+const (
+	promiseLeaves = 256
+	promiseBytes  = 64 << 10
+)
+
+// promised returns how many pages applying the backlog may take, and forgets what was promised beyond that. groups.mu is held.
 func (db *DB) promised() uint64 {
 	l := &db.groups.late
-	if l.leaves == 0 {
+	l.coveredLeaves, l.coveredBytes = l.leaves, l.bytes
+	return db.needed(l.leaves, l.bytes)
+}
+
+// needed returns how many pages a backlog may take.
+func (db *DB) needed(leaves int, bytes int64) uint64 {
+	if leaves == 0 {
 		return 0
 	}
 	used := max(float64(db.free.Alive()), 1)
-	touched := used * (1 - math.Exp(-float64(l.leaves)/used))
-	return uint64(1.25*touched) + uint64(2*l.bytes/int64(db.pageSize)) + 8
+	touched := used * (1 - math.Exp(-float64(leaves)/used))
+	return uint64(1.25*touched) + uint64(2*bytes/int64(db.pageSize)) + 8
 }
 
 func (l *backlog) add(leaves, bytes int) {
@@ -439,6 +468,7 @@ func (db *DB) drain() error {
 			return err
 		}
 		if !more || db.lateBytes() <= db.drainLimit() {
+			db.lookAround()
 			return nil
 		}
 	}
@@ -489,6 +519,7 @@ func (db *DB) due(limit int64) []*group {
 		for _, ops := range g.late.groups[n].late {
 			size += int64(len(ops))
 		}
+		g.late.groups[n].taken = true
 		n++
 		if limit > 0 && size > limit {
 			break
@@ -505,6 +536,9 @@ func (db *DB) applyAll() error {
 	g := &db.groups
 	g.mu.Lock()
 	rest := slices.Clone(g.late.groups)
+	for _, n := range rest {
+		n.taken = true
+	}
 	g.mu.Unlock()
 	for i := range rest {
 		if err := db.applyUnit(rest[i : i+1]); err != nil {
@@ -562,6 +596,35 @@ func (db *DB) applyUnit(due []*group) (err error) {
 		return db.poison(err)
 	}
 	return nil
+}
+
+// unite makes a group of the backlog that has been acknowledged part of the one before it: no state between the two can be asked for any
+// more, and relaxed commits come by the hundred thousand. mu is held.
+func (g *groups) unite(n *group) {
+	l := &g.late
+	i := len(l.groups) - 1
+	for i >= 0 && l.groups[i] != n {
+		i--
+	}
+	if i < 1 || n.taken || l.groups[i-1].taken {
+		return
+	}
+	p := l.groups[i-1] // acknowledged before n
+	p.end = n.end
+	p.lateOps += n.lateOps
+	p.leaves += n.leaves
+	for _, ops := range n.late {
+		k := len(p.late) - 1
+		if k >= 0 {
+			if b, ok := l.memory.join(p.late[k], ops); ok {
+				p.late[k] = b
+				continue
+			}
+		}
+		p.late = append(p.late, ops)
+	}
+	n.late, n.lateOps, n.leaves = nil, 0, 0
+	l.groups = slices.Delete(l.groups, i, i+1)
 }
 
 // applied takes groups out of the backlog. mu is held.

@@ -26,13 +26,14 @@ func (tx *Tx) commit() (err error) {
 	db := tx.db
 	defer db.leave()
 	defer tx.catchError(debug.SetPanicOnFault(true), &err)
+	size := len(tx.ops)
 	n, err := tx.merge()
 	if err != nil {
 		return err
 	}
 	if n == nil { // nothing to do, or done already
 		if tx.changed {
-			db.afterCommit(tx.unknowing && !tx.restructures)
+			db.afterCommit(tx.unknowing && !tx.restructures, size)
 		}
 		return nil
 	}
@@ -44,7 +45,7 @@ func (tx *Tx) commit() (err error) {
 	if err != nil {
 		return err
 	}
-	db.afterCommit(tx.unknowing && !tx.restructures)
+	db.afterCommit(tx.unknowing && !tx.restructures, size)
 	return nil
 }
 
@@ -218,6 +219,7 @@ func (db *DB) adopt(tx *Tx) error {
 		db.restructured = tx.id
 	}
 	p.reset()
+	db.churned.Store(true)
 	return db.named(err)
 }
 
@@ -295,7 +297,7 @@ func (g *groups) forget() {
 //
 // show asks for publishing at once: the transaction could not be deferred because the published snapshot does not have the buckets
 // that there are, and the next ones should be.
-func (db *DB) afterCommit(show bool) {
+func (db *DB) afterCommit(show bool, size int) {
 	g := &db.groups
 	g.mu.Lock()
 	pending, late := g.pendingBytes, g.late.bytes
@@ -308,6 +310,19 @@ func (db *DB) afterCommit(show bool) {
 	case pending > db.opts.MemoryLimit/4 || late > db.drainLimit():
 		db.inBackground(&db.publisher, func() { db.noteBackground(db.drain()) })
 	}
+	if db.churned.Load() || db.unlooked.Add(int64(size)) >= lookEvery {
+		db.lookAround()
+	}
+}
+
+// lookEvery is how many bytes of operations may be committed without a look at what the log and the file take. Pages die where the
+// tree is changed, which most commits do not do.
+const lookEvery = 64 << 10
+
+// lookAround starts a checkpoint if there should be one.
+func (db *DB) lookAround() {
+	db.unlooked.Store(0)
+	db.churned.Store(false)
 	if db.checkpointDue() {
 		db.inBackground(&db.checkpointer, func() {
 			db.noteBackground(db.checkpointSome())

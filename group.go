@@ -23,9 +23,11 @@ type group struct {
 	log *wal.Group
 
 	// Guarded by groups.mu.
-	applied bool     // the tree has it, and end is whole; of the open group: as far as it goes
-	late    [][]byte // operations that the tree does not have; not changed once the group is sealed
+	applied bool      // the tree has it, and end is whole; of the open group: as far as it goes
+	late    [][]byte  // operations that the tree does not have; not changed once the group is sealed
+	first   [1][]byte // room for late
 	lateOps int
+	taken   bool     // it is being applied, or was tried to be
 	leaves  int      // that late touches, at most
 	kept    [][]byte // operations of others that the record needs until it has been appended
 
@@ -269,6 +271,8 @@ func (db *DB) acknowledge(n *group) {
 	db.acked.Store(uint64(n.end.tx))
 	if n.applied {
 		db.groups.acked = n.end
+	} else {
+		db.groups.unite(n)
 	}
 }
 

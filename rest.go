@@ -17,11 +17,27 @@ const minRest = 16 << 20
 
 // restLater has a timer look whether the store is at rest, if there is something to be done then.
 func (db *DB) restLater() {
-	if db.volatile || !db.unshapely() || !db.resting.CompareAndSwap(false, true) {
+	if db.volatile || !db.unshapely() && !db.spacious() || !db.resting.CompareAndSwap(false, true) {
 		return
 	}
 	tx := db.newestCommit()
 	time.AfterFunc(restAfter, func() { db.rest(tx) })
+}
+
+// spacious reports whether more than a little memory lies idle.
+func (db *DB) spacious() bool {
+	g := &db.groups
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.late.memory.spare) > 4
+}
+
+// trim gives back memory that only many commits need.
+func (db *DB) trim() {
+	g := &db.groups
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.late.memory.trim()
 }
 
 func (db *DB) newestCommit() page.TxID {
@@ -49,6 +65,7 @@ func (db *DB) rest(since page.TxID) {
 		db.restLater()
 		return
 	}
+	db.trim()
 	if db.poisoned() != nil || !db.unshapely() {
 		return
 	}

@@ -31,6 +31,9 @@ const maxShrinkDepth = 64
 // does not come to an end: it may be the caller's own transaction. Not being able to is no error, unless
 // the store is poisoned by it.
 func (db *DB) shrink() error {
+	db.checkpointing.Lock() // one that has begun meanwhile keeps pages from being used
+	db.checkpointing.Unlock()
+	db.reclaim()
 	limit, ok := db.shrinkable()
 	if !ok {
 		return nil

@@ -145,10 +145,17 @@ func (db *DB) prepareWrite() (*Tx, error) {
 		return nil, err
 	}
 
-	tx := &Tx{db: db, id: db.last + 1, writing: &writing{durability: db.opts.Durability, ops: db.opsBuffer[:0]}}
+	all := new(struct { // one allocation
+		tx   Tx
+		w    writing
+		root nesting
+	})
+	tx := &all.tx
+	tx.db, tx.id, tx.writing = db, db.last+1, &all.w
+	tx.durability, tx.ops = db.opts.Durability, db.opsBuffer[:0]
 	db.life.RLock() // cannot block for long: Close takes the writer lock first
 	tx.root.tx = tx
-	tx.root.nesting = &nesting{}
+	tx.root.nesting = &all.root
 	if db.deferring() {
 		tx.deferTx()
 		return tx, nil
