@@ -320,7 +320,7 @@ func (tx *Tx) joinDeferred() (*group, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if err := db.promise(tx.leaves, len(tx.ops)); err != nil {
-		if errors.Is(err, syscall.ENOSPC) || errors.Is(err, ErrMaxSizeReached) {
+		if isFull(err) {
 			return nil, nil // it may need less
 		}
 		return nil, outer(err)
@@ -375,9 +375,9 @@ func (db *DB) promise(leaves, size int) error {
 	if l.leaves <= l.coveredLeaves && l.bytes <= l.coveredBytes {
 		return nil
 	}
-	ahead, more := promiseLeaves, promiseBytes
+	ahead, more := l.leaves/promisePart, l.bytes/promisePart
 	for {
-		covered, bytes := l.leaves+ahead, l.bytes+int64(more)
+		covered, bytes := l.leaves+ahead, l.bytes+more
 		need := db.needed(covered, bytes)
 		g.mu.Unlock()
 		err := db.free.Promise(need)
@@ -386,7 +386,7 @@ func (db *DB) promise(leaves, size int) error {
 		case err == nil:
 			l.coveredLeaves, l.coveredBytes = covered, bytes
 			return nil
-		case ahead == 0:
+		case ahead+int(more) == 0 || !isFull(err):
 			l.add(-leaves, -size)
 			return err
 		}
@@ -394,11 +394,11 @@ func (db *DB) promise(leaves, size int) error {
 	}
 }
 
-// How much more than is needed is promised at a time.
-const (
-	promiseLeaves = 256
-	promiseBytes  = 64 << 10
-)
+// promisePart is how much more than is needed is promised at a time: one in so many.
+const promisePart = 4
+
+// isFull reports whether err tells that there is no more space to be had.
+func isFull(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, ErrMaxSizeReached) }
 
 // promised returns how many pages applying the backlog may take, and forgets what was promised beyond that. groups.mu is held.
 func (db *DB) promised() uint64 {
