@@ -312,6 +312,9 @@ func (db *DB) applyAcknowledged() error {
 		return nil
 	}
 	defer db.unlockTree()
+	if db.released {
+		return ErrDatabaseNotOpen // as in publish: Close has not seen this reader
+	}
 	return db.applyUnit(db.due())
 }
 

@@ -395,3 +395,68 @@ func mustWith(t *testing.T, err error, where ...any) {
 		t.Fatal(append(where, err)...)
 	}
 }
+
+// Close of a poisoned store applies nothing, so it did not wait for a reader who has the backlog applied and has no pin yet. It closed the file
+// under him, and who waited for the tree behind him found a store without a mapping and ended the process.
+func TestCloseWaitsForWhoApplies(t *testing.T) {
+	fsys := newHookFS()
+	db := mustOpen(t, &Options{fs: fsys, MemoryLimit: minLimit})
+	key := func(i int) []byte { return fmt.Appendf(nil, "key%05d", i) }
+	must(t, db.Update(func(tx *Tx) error {
+		for i := range 3000 {
+			if err := tx.Root().Put(key(i), make([]byte, 100)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+	must(t, db.Checkpoint())
+	for i := range 200 {
+		must(t, db.Update(func(tx *Tx) error {
+			tx.SetDurability(Relaxed)
+			return tx.Root().Put(key(10*i), make([]byte, 101))
+		}))
+	}
+	if n := late(db); n != 200 {
+		t.Fatalf("%d operations are late", n)
+	}
+	db.poison(errInjected)
+	var once atomic.Bool
+	reached, release := make(chan struct{}), make(chan struct{})
+	hook := hookFunc(func(kind vfs.Kind, f vfs.File, _ int64, _ []byte) error {
+		if kind == vfs.KindWrite && !isLog(f) && once.CompareAndSwap(false, true) {
+			close(reached)
+			<-release
+		}
+		return nil
+	})
+	fsys.before.Store(&hook)
+	var all sync.WaitGroup
+	view := func() {
+		if err := db.View(func(tx *Tx) error { return nil }); err != nil && !errors.Is(err, ErrDatabaseNotOpen) {
+			t.Errorf("a reader beside Close: %v", err)
+		}
+	}
+	all.Go(view)
+	<-reached // the unit is spilled
+	all.Go(view)
+	for waiting := false; !waiting; time.Sleep(time.Millisecond) {
+		db.groups.mu.Lock()
+		waiting = db.groups.treeFree != nil
+		db.groups.mu.Unlock()
+	}
+	closed := make(chan error, 1)
+	go func() { closed <- db.Close() }()
+	select {
+	case err := <-closed:
+		t.Errorf("the store was closed meanwhile: %v", err)
+	case <-time.After(50 * time.Millisecond):
+		defer func() {
+			if err := <-closed; !errors.Is(err, ErrPoisoned) {
+				t.Errorf("Close: %v", err)
+			}
+		}()
+	}
+	close(release)
+	all.Wait()
+}
