@@ -8,6 +8,7 @@ import (
 	"slices"
 	"syscall"
 
+	"github.com/foliodb/folio/freelist"
 	"github.com/foliodb/folio/page"
 )
 
@@ -209,7 +210,7 @@ func (tx *Tx) joinDeferred() (*group, error) {
 	g := &db.groups
 	joined := false
 	if err := db.promise(tx.deferredOps, len(tx.ops)); err != nil {
-		if errors.Is(err, syscall.ENOSPC) || errors.Is(err, ErrMaxSizeReached) {
+		if errors.Is(err, syscall.ENOSPC) || errors.Is(err, freelist.ErrFull) {
 			return nil, nil // it may need less
 		}
 		return nil, outer(err)
@@ -254,13 +255,22 @@ func (db *DB) promise(ops, size int) error {
 	g.late.add(ops, size)
 	need := db.promised()
 	g.mu.Unlock()
-	err := db.free.Promise(need)
+	err := db.free.Promise(need, db.mostPages())
 	if err != nil {
 		g.mu.Lock()
 		g.late.add(-ops, -size)
 		g.mu.Unlock()
 	}
 	return err
+}
+
+// mostPages is how long MaxSize lets the file become. A promise counts it by itself: growFile does not while the backlog is applied, and
+// cannot tell for whom the file grows.
+func (db *DB) mostPages() page.ID {
+	if limit := db.opts.MaxSize; limit > 0 {
+		return page.ID(min(limit/int64(db.pageSize), math.MaxUint32))
+	}
+	return math.MaxUint32
 }
 
 // promised returns how many pages applying the backlog may take. groups.mu is held.

@@ -460,3 +460,65 @@ func TestCloseWaitsForWhoApplies(t *testing.T) {
 	close(release)
 	all.Wait()
 }
+
+// MaxSize does not count for what was acknowledged. While that was applied it did not count for the promises of new commits either, so
+// that they were acknowledged too, and the file grew as long as somebody committed beside.
+func TestMaxSizeBesideUnit(t *testing.T) {
+	fsys := newHookFS()
+	const limit = 2 << 20
+	db := mustOpen(t, &Options{fs: fsys, MemoryLimit: 1 << 20, MaxSize: limit, Durability: Relaxed})
+	put := func(name string, i, size int) error {
+		return db.Update(func(tx *Tx) error { return tx.Root().Put(fmt.Appendf(nil, "%s%05d", name, i), make([]byte, size)) })
+	}
+	must(t, db.Update(func(tx *Tx) error {
+		for i := range 3000 {
+			if err := tx.Root().Put(fmt.Appendf(nil, "key%05d", i), make([]byte, 100)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+	must(t, db.Checkpoint())
+	for i := range 1000 {
+		must(t, put("key", 3*i, 101))
+	}
+	var once atomic.Bool
+	reached, release := make(chan struct{}), make(chan struct{})
+	hook := hookFunc(func(kind vfs.Kind, f vfs.File, _ int64, _ []byte) error {
+		if kind == vfs.KindWrite && !isLog(f) && once.CompareAndSwap(false, true) {
+			close(reached)
+			<-release
+		}
+		return nil
+	})
+	fsys.before.Store(&hook)
+	done := make(chan error, 1)
+	go func() { done <- db.drain() }()
+	<-reached // the unit is spilled
+	committed := make(chan error, 1)
+	go func() {
+		for i := 0; ; i++ {
+			if err := put("new", i, 900); err != nil {
+				committed <- err
+				return
+			}
+		}
+	}()
+	grown := func() bool {
+		info, err := os.Stat(db.Path())
+		must(t, err)
+		return info.Size() > limit
+	}
+	for range 50 { // soon the next commit waits for the tree
+		if time.Sleep(2 * time.Millisecond); grown() {
+			t.Error("the file is longer than MaxSize for commits that need not have been acknowledged")
+			break
+		}
+	}
+	close(release)
+	must(t, <-done)
+	if err := <-committed; !errors.Is(err, ErrMaxSizeReached) {
+		t.Error(err)
+	}
+	must(t, db.Check())
+}
