@@ -15,6 +15,7 @@ import (
 
 	"github.com/foliodb/folio/internal/vfs"
 	"github.com/foliodb/folio/page"
+	"github.com/foliodb/folio/wal"
 )
 
 // late returns how many operations the tree does not have.
@@ -521,4 +522,30 @@ func TestMaxSizeBesideUnit(t *testing.T) {
 		t.Error(err)
 	}
 	must(t, db.Check())
+}
+
+// Buckets were looked for among all that the backlog speaks of, one by one. With one for each of a hundred thousand users a unit took half a
+// minute, in which nobody could read.
+func TestBacklogOfManyBuckets(t *testing.T) {
+	const n = 100_000
+	var ops wal.Ops
+	for i := range 2 * n {
+		ops.Bucket([][]byte{fmt.Appendf(nil, "bucket%06d", i*7%n)})
+		ops.Delete([]byte("k"))
+	}
+	var s sorter
+	done := make(chan struct{})
+	go func() { defer close(done); must(t, s.add(ops)) }()
+	waitFor(t, "looking for buckets", done)
+	if len(s.paths) != n || len(s.changes) != 2*n {
+		t.Errorf("%d buckets, %d changes", len(s.paths), len(s.changes))
+	}
+	for i, c := range s.changes {
+		if got := s.paths[c.bucket].String(); got != fmt.Sprintf("/bucket%06d", i*7%n) {
+			t.Fatalf("change %d is of %s", i, got)
+		}
+	}
+	if s.reset(); len(s.numbers) > 0 {
+		t.Error("buckets are remembered")
+	}
 }

@@ -22,6 +22,7 @@ type change struct {
 type sorter struct {
 	parts   [][]byte
 	paths   []wal.Path
+	numbers map[string]uint32 // of paths
 	changes []change
 }
 
@@ -64,12 +65,16 @@ func (s *sorter) bucket(path wal.Path) uint32 {
 	if i := len(s.paths) - 1; i >= 0 && bytes.Equal(s.paths[i], path) {
 		return uint32(i)
 	}
-	i := slices.IndexFunc(s.paths, func(p wal.Path) bool { return bytes.Equal(p, path) })
-	if i < 0 {
-		i = len(s.paths)
+	i, ok := s.numbers[string(path)]
+	if !ok {
+		if s.numbers == nil {
+			s.numbers = make(map[string]uint32)
+		}
+		i = uint32(len(s.paths))
+		s.numbers[string(path)] = i
 		s.paths = append(s.paths, path)
 	}
-	return uint32(i)
+	return i
 }
 
 func keyHead(key []byte) uint64 {
@@ -129,6 +134,7 @@ func (s *sorter) isLater(c, next *change, key []byte) bool {
 func (s *sorter) reset() {
 	clear(s.parts)
 	clear(s.paths)
+	clear(s.numbers)
 	s.parts, s.paths, s.changes = s.parts[:0], s.paths[:0], s.changes[:0]
 }
 
