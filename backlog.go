@@ -88,12 +88,18 @@ func (b *Bucket) postpone(key, value []byte, put bool) (done bool, err error) {
 	}
 	// The descent finds what the tree would complain of: a damaged page, which must not come to light when the commit has
 	// been acknowledged, and a bucket of that name.
-	_, bucket, found, err := b.tree.Peek(key)
+	bucket, found, long, err := b.tree.Probe(key)
+	if err == nil && !long {
+		long, err = b.amongLong()
+	}
 	if err != nil {
 		return false, tx.doom(err)
 	}
 	if found && bucket {
 		return false, ErrIncompatibleValue
+	}
+	if long { // a run beside the key's place may be damaged
+		return false, tx.enterTree()
 	}
 	if !found && !put && tx.deferredOps == 0 && tx.snapshot.tx == tx.db.last {
 		return true, nil // the snapshot is the newest commit, so the key is nowhere
@@ -108,6 +114,17 @@ func (b *Bucket) postpone(key, value []byte, put bool) (done bool, err error) {
 	}
 	tx.deferredOps++
 	return true, nil
+}
+
+// amongLong reports whether the bucket's entry, or that of one it lies in, is in a page with long keys: it will be changed too.
+func (b *Bucket) amongLong() (long bool, err error) {
+	if b.dirty {
+		return false, nil // it has been asked for
+	}
+	for ; b.parent != nil && !long && err == nil; b = b.parent {
+		_, _, long, err = b.parent.tree.Probe(b.name)
+	}
+	return long, err
 }
 
 // enterTree takes a deferred transaction over to the tree, where everything else happens: the backlog is applied, and then what the

@@ -1,6 +1,7 @@
 package folio
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"maps"
@@ -547,5 +548,83 @@ func TestBacklogOfManyBuckets(t *testing.T) {
 	}
 	if s.reset(); len(s.numbers) > 0 {
 		t.Error("buckets are remembered")
+	}
+}
+
+// The key that was to be deleted stood beside a long one, whose run was damaged. The transaction was deferred, since the way to the key does not
+// read that run, and acknowledged. Then it could not be applied, because the keys on both sides were compared: no reader got in any more, and no
+// Open. It is the same with splits and joins, which compare keys of siblings too.
+func TestDeferredBesideDamagedRuns(t *testing.T) {
+	deferred := 0
+	for seed := range uint64(40) {
+		rng := rand.New(rand.NewPCG(seed, 5))
+		db := mustOpen(t, nil)
+		key := func(i int) []byte { return fmt.Appendf(nil, "%05d", i) }
+		bucket := func(tx *Tx) *Bucket {
+			if seed%2 == 0 {
+				return tx.Root()
+			}
+			return tx.Bucket(key(0))
+		}
+		var runs [][]byte
+		must(t, db.Update(func(tx *Tx) error {
+			if seed%2 == 1 {
+				if _, err := tx.CreateBucket(key(0)); err != nil {
+					return err
+				}
+			}
+			for range 300 + rng.IntN(600) {
+				if err := bucket(tx).Put(key(1+rng.IntN(9999)), make([]byte, rng.IntN(200))); err != nil {
+					return err
+				}
+			}
+			for i := range 12 {
+				b, run := bucket(tx), bytes.Repeat(fmt.Appendf(nil, "<%06d>", i), 150)
+				if i%3 == 0 {
+					b = tx.Root()
+				}
+				k := key(rng.IntN(10000))
+				if i%4 == 0 { // one that only its run tells from others
+					k = append(key(5000), make([]byte, 100)...)
+				}
+				if err := b.Put(append(k, run...), nil); err != nil {
+					return err
+				}
+				runs = append(runs, run)
+			}
+			return nil
+		}))
+		must(t, db.Close())
+		file := readFile(t, db.Path())
+		for _, run := range runs {
+			if rng.IntN(3) > 0 {
+				spoilByte(t, db.Path(), bytes.Index(file, run[:1000])+900)
+			}
+		}
+		db = mustOpenAt(t, db.Path(), nil)
+		for round := range 6 {
+			for range 300 {
+				k := key(1 + rng.IntN(9999))
+				// It may be refused.
+				db.Update(func(tx *Tx) error {
+					tx.SetDurability(Relaxed)
+					var err error
+					if round%2 == 1 {
+						err = bucket(tx).Delete(k)
+					} else {
+						err = bucket(tx).Put(k, make([]byte, rng.IntN(600)))
+					}
+					if tx.deferred && err == nil {
+						deferred++
+					}
+					return err
+				})
+			}
+			mustWith(t, db.View(func(tx *Tx) error { return nil }), "seed", seed, "round", round)
+		}
+		must(t, db.Close())
+	}
+	if deferred < 10000 {
+		t.Errorf("only %d transactions were deferred", deferred)
 	}
 }

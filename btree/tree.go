@@ -150,12 +150,28 @@ func (t *Tree) Peek(key []byte) (value []byte, bucket, found bool, err error) {
 	return t.get(key, false)
 }
 
+// Probe is Peek for one who is going to change the entry, at a time when that must not fail. long reports that a page on the way has
+// long keys: to change it, runs may have to be read that nobody has looked at on the way.
+func (t *Tree) Probe(key []byte) (bucket, found, long bool, err error) {
+	l, flags, err := t.leafFor(key)
+	if l == nil {
+		return false, false, false, err
+	}
+	_, bucket, found, err = t.getIn(l, key, false)
+	return bucket, found, flags&page.FlagLong != 0, err
+}
+
 // get is Get for every kind of tree.
 func (t *Tree) get(key []byte, expose bool) (value []byte, bucket, found bool, err error) {
-	l, err := t.leafFor(key)
+	l, _, err := t.leafFor(key)
 	if l == nil {
 		return nil, false, false, err
 	}
+	return t.getIn(l, key, expose)
+}
+
+// getIn is get in the key's leaf.
+func (t *Tree) getIn(l page.Leaf, key []byte, expose bool) (value []byte, bucket, found bool, err error) {
 	i, found, err := t.searchLeaf(l, key)
 	if !found {
 		return nil, false, false, err
@@ -164,24 +180,28 @@ func (t *Tree) get(key []byte, expose bool) (value []byte, bucket, found bool, e
 	return value, bucket, err == nil, err
 }
 
-// leafFor returns the leaf in which key belongs; nil: the tree is empty.
-func (t *Tree) leafFor(key []byte) (page.Leaf, error) {
+// leafFor returns the leaf in which key belongs, nil if the tree is empty, and the flags of all pages on the way together.
+func (t *Tree) leafFor(key []byte) (l page.Leaf, flags uint8, err error) {
 	if t.root == 0 {
-		return t.image, nil
+		if t.image != nil {
+			flags = page.FlagsOf(t.image)
+		}
+		return t.image, flags, nil
 	}
 	id, born := t.root, page.TxID(math.MaxUint64)
 	for level := int(t.level); ; level-- {
 		p, err := t.load(id, level, born)
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
+		flags |= page.FlagsOf(p)
 		if level == 0 {
-			return page.Leaf(p), nil
+			return page.Leaf(p), flags, nil
 		}
 		b := page.Branch(p)
 		i, err := t.searchBranch(b, key)
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 		id, born = b.Child(i), page.BornOf(p)
 	}
