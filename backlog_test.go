@@ -628,3 +628,52 @@ func TestDeferredBesideDamagedRuns(t *testing.T) {
 		t.Errorf("only %d transactions were deferred", deferred)
 	}
 }
+
+// A transaction begun with Begin could not go over to the tree, because the backlog could not be applied, and its Get went on to ask the
+// snapshot: it gave what had been there before the transaction's own Put, where it should have given nothing.
+func TestGetWithoutTheTree(t *testing.T) {
+	fsys := newHookFS()
+	db := mustOpen(t, &Options{fs: fsys, MemoryLimit: minLimit, Durability: Relaxed})
+	key := func(i int) []byte { return fmt.Appendf(nil, "key%05d", i) }
+	must(t, db.Update(func(tx *Tx) error {
+		for i := range 3000 {
+			if err := tx.Root().Put(key(i), make([]byte, 100)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+	must(t, db.Checkpoint())
+	for i := range 200 {
+		must(t, db.Update(func(tx *Tx) error { return tx.Root().Put(key(10*i), make([]byte, 101)) }))
+	}
+	tx, err := db.Begin(true)
+	must(t, err)
+	must(t, tx.Root().Put(key(0), []byte("own")))
+	hook := hookFunc(func(kind vfs.Kind, f vfs.File, _ int64, _ []byte) error {
+		if kind == vfs.KindWrite && !isLog(f) {
+			return errInjected
+		}
+		return nil
+	})
+	fsys.before.Store(&hook)
+	for range 2 {
+		if v := tx.Root().Get(key(0)); v != nil {
+			t.Errorf("Get gives %d bytes", len(v))
+		}
+		if k, _ := tx.Cursor().First(); k != nil || tx.Root().Len() != 0 {
+			t.Errorf("a cursor gives %q, Len %d", k, tx.Root().Len())
+		}
+	}
+	if !errors.Is(tx.Err(), errInjected) {
+		t.Error(tx.Err())
+	}
+	if err := tx.Commit(); !errors.Is(err, errInjected) {
+		t.Error(err)
+	}
+	fsys.before.Store(nil)
+	if v := get(t, db, string(key(0))); len(v) != 101 {
+		t.Errorf("%d bytes", len(v))
+	}
+	must(t, db.Check())
+}
