@@ -113,7 +113,13 @@ func (b *Bucket) postpone(key, value []byte, put bool) (done bool, err error) {
 		tx.stats.Deletes++
 	}
 	tx.deferredOps++
-	return true, nil
+	if int64(len(tx.ops)) > tx.db.bulkLimit() { // the names on the way to the bucket are logged too
+		err = tx.enterTree()
+		if err == nil {
+			tx.logged()
+		}
+	}
+	return true, err
 }
 
 // amongLong reports whether the bucket's entry, or that of one it lies in, is in a page with long keys: it will be changed too.

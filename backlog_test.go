@@ -677,3 +677,33 @@ func TestGetWithoutTheTree(t *testing.T) {
 	}
 	must(t, db.Check())
 }
+
+// The names of the buckets that a put goes to are logged too. A deferred transaction counted only keys and values, and one put far down could
+// be too large for the log: it was refused, where it would have been a bulk commit in the tree.
+func TestDeferredUnderLongNames(t *testing.T) {
+	db := mustOpen(t, &Options{LogLimit: minLimit})
+	const depth = 700
+	name := bytes.Repeat([]byte("n"), 480)
+	must(t, db.Update(func(tx *Tx) error {
+		b, err := tx.CreateBucket(name[:100])
+		for i := 0; i < depth && err == nil; i++ {
+			b, err = b.CreateBucket(name)
+		}
+		return err
+	}))
+	down := func(tx *Tx) *Bucket {
+		b := tx.Bucket(name[:100])
+		for range depth {
+			b = b.Bucket(name)
+		}
+		return b
+	}
+	must(t, db.Update(func(tx *Tx) error { return down(tx).Put([]byte("k"), []byte("v")) }))
+	must(t, db.View(func(tx *Tx) error {
+		if v := down(tx).Get([]byte("k")); string(v) != "v" {
+			t.Errorf("%q", v)
+		}
+		return nil
+	}))
+	must(t, db.Check())
+}
