@@ -7,6 +7,7 @@ import (
 	"slices"
 	"syscall"
 
+	"github.com/foliodb/folio/freelist"
 	"github.com/foliodb/folio/internal/vfs"
 	"github.com/foliodb/folio/page"
 	"github.com/foliodb/folio/wal"
@@ -83,7 +84,7 @@ func (b *Bucket) postpone(key, value []byte, put bool) (done bool, err error) {
 		return false, nil
 	}
 	size := len(key) + len(value)
-	if page.FormOf(tx.db.pageSize, len(key), len(value)) != page.Inline || tx.deferred && (!tx.logs() || int64(len(tx.ops)+size) > tx.db.bulkLimit()) {
+	if page.FormOf(tx.db.pageSize, len(key), len(value)) != page.Inline || tx.deferred && (!tx.logs() || int64(len(tx.ops)+size+opCost*tx.postponed) > tx.db.bulkLimit()) {
 		return false, tx.enterTree()
 	}
 	// The descent finds what the tree would complain of: a damaged page, which must not come to light when the commit has
@@ -92,17 +93,26 @@ func (b *Bucket) postpone(key, value []byte, put bool) (done bool, err error) {
 	if err != nil {
 		return false, tx.doom(err)
 	}
+	long := false
 	if !sure || !put && tx.postponed == 0 {
-		_, bucket, found, err := b.tree.Peek(key)
-		if err != nil {
+		var bucket, found bool
+		if bucket, found, long, err = b.tree.Probe(key); err != nil {
 			return false, tx.doom(err)
 		}
 		if found && bucket {
 			return false, ErrIncompatibleValue
 		}
-		if !found && !put && tx.postponed == 0 && (!tx.deferred || tx.snapshot.tx == tx.db.last) {
+		if !found && !put && !long && tx.postponed == 0 && (!tx.deferred || tx.snapshot.tx == tx.db.last) {
 			return true, nil // the snapshot is the newest commit, so the key is nowhere
 		}
+	}
+	if !long {
+		if long, err = b.amongLong(); err != nil {
+			return false, tx.doom(err)
+		}
+	}
+	if long { // a run beside the key's place may be damaged
+		return false, tx.enterTree()
 	}
 	if leaf != tx.leaf || leaf == 0 {
 		tx.leaf = leaf
@@ -124,7 +134,21 @@ func (b *Bucket) postpone(key, value []byte, put bool) (done bool, err error) {
 	if !tx.deferred {
 		return true, tx.collected()
 	}
+	if int64(len(tx.ops)) > tx.db.bulkLimit() { // the names on the way to the bucket are logged too
+		return true, tx.enterTree()
+	}
 	return true, nil
+}
+
+// amongLong reports whether the bucket's entry, or that of one it lies in, is in a page with long keys: it will be changed too.
+func (b *Bucket) amongLong() (long bool, err error) {
+	if b.dirty {
+		return false, nil // it has been asked for
+	}
+	for ; b.parent != nil && !long && err == nil; b = b.parent {
+		_, _, long, err = b.parent.tree.Probe(b.name)
+	}
+	return long, err
 }
 
 // Once it is in the tree, a transaction that goes on with nothing but puts and deletions collects them, and does them when somebody
@@ -380,7 +404,7 @@ func (db *DB) promise(leaves, size int) error {
 		covered, bytes := l.leaves+ahead, l.bytes+more
 		need := db.needed(covered, bytes)
 		g.mu.Unlock()
-		err := db.free.Promise(need)
+		err := db.free.Promise(need, db.mostPages())
 		g.mu.Lock()
 		switch {
 		case err == nil:
@@ -398,7 +422,18 @@ func (db *DB) promise(leaves, size int) error {
 const promisePart = 4
 
 // isFull reports whether err tells that there is no more space to be had.
-func isFull(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, ErrMaxSizeReached) }
+func isFull(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, freelist.ErrFull) || errors.Is(err, ErrMaxSizeReached)
+}
+
+// mostPages is how long MaxSize lets the file become. A promise counts it by itself: growFile does not while the backlog is applied, and
+// cannot tell for whom the file grows.
+func (db *DB) mostPages() page.ID {
+	if limit := db.opts.MaxSize; limit > 0 {
+		return page.ID(min(limit/int64(db.pageSize), math.MaxUint32))
+	}
+	return math.MaxUint32
+}
 
 // promised returns how many pages applying the backlog may take, and forgets what was promised beyond that. groups.mu is held.
 func (db *DB) promised() uint64 {
@@ -407,6 +442,9 @@ func (db *DB) promised() uint64 {
 	return db.needed(l.leaves, l.bytes)
 }
 
+// maxCaution bounds, in pages, what is promised for the case that every leaf splits, and none shares its branches with another.
+const maxCaution = 4096
+
 // needed returns how many pages a backlog may take.
 func (db *DB) needed(leaves int, bytes int64) uint64 {
 	if leaves == 0 {
@@ -414,7 +452,8 @@ func (db *DB) needed(leaves int, bytes int64) uint64 {
 	}
 	used := max(float64(db.free.Alive()), 1)
 	touched := used * (1 - math.Exp(-float64(leaves)/used))
-	return uint64(1.25*touched) + uint64(2*bytes/int64(db.pageSize)) + 8
+	bound := used*(1-math.Exp(-3*float64(leaves)/used)) + float64(leaves)
+	return uint64(1.25*touched+min(bound-touched, maxCaution)) + uint64(2*bytes/int64(db.pageSize)) + 8
 }
 
 func (l *backlog) add(leaves, bytes int) {
@@ -430,6 +469,9 @@ func (db *DB) backlogLimit() int64 { return db.opts.MemoryLimit / 2 * 5 }
 // left up to the limit is what committers can go on with meanwhile.
 func (db *DB) drainLimit() int64 { return db.backlogLimit() / 5 }
 func (db *DB) unitLimit() int64  { return db.backlogLimit() / 2 }
+
+// opCost is what an operation takes on the heap while it is sorted, roughly, in bytes: it counts where there are many small ones.
+const opCost = 16
 
 // lateBytes returns the size of the backlog.
 func (db *DB) lateBytes() int64 {
@@ -500,7 +542,10 @@ func (db *DB) applyAcknowledged() error {
 		if !db.lockTree(func() bool { return g.acked.tx >= target }) {
 			return nil
 		}
-		err := db.applyUnit(db.due(db.unitLimit()))
+		err := error(ErrDatabaseNotOpen) // as in publish: Close has not seen this reader
+		if !db.released {
+			err = db.applyUnit(db.due(db.unitLimit()))
+		}
 		db.unlockTree()
 		if err != nil {
 			return err
@@ -519,6 +564,7 @@ func (db *DB) due(limit int64) []*group {
 		for _, ops := range g.late.groups[n].late {
 			size += int64(len(ops))
 		}
+		size += int64(opCost * g.late.groups[n].lateOps)
 		g.late.groups[n].taken = true
 		n++
 		if limit > 0 && size > limit {

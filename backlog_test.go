@@ -1,6 +1,7 @@
 package folio
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"maps"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/foliodb/folio/internal/vfs"
 	"github.com/foliodb/folio/page"
+	"github.com/foliodb/folio/wal"
 )
 
 // late returns how many operations the tree does not have.
@@ -394,4 +396,314 @@ func mustWith(t *testing.T, err error, where ...any) {
 	if err != nil {
 		t.Fatal(append(where, err)...)
 	}
+}
+
+// Close of a poisoned store applies nothing, so it did not wait for a reader who has the backlog applied and has no pin yet. It closed the file
+// under him, and who waited for the tree behind him found a store without a mapping and ended the process.
+func TestCloseWaitsForWhoApplies(t *testing.T) {
+	fsys := newHookFS()
+	db := mustOpen(t, &Options{fs: fsys, MemoryLimit: minLimit})
+	key := func(i int) []byte { return fmt.Appendf(nil, "key%05d", i) }
+	must(t, db.Update(func(tx *Tx) error {
+		for i := range 3000 {
+			if err := tx.Root().Put(key(i), make([]byte, 100)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+	must(t, db.Checkpoint())
+	for i := range 200 {
+		must(t, db.Update(func(tx *Tx) error {
+			tx.SetDurability(Relaxed)
+			return tx.Root().Put(key(10*i), make([]byte, 101))
+		}))
+	}
+	if n := late(db); n != 200 {
+		t.Fatalf("%d operations are late", n)
+	}
+	db.poison(errInjected)
+	var once atomic.Bool
+	reached, release := make(chan struct{}), make(chan struct{})
+	hook := hookFunc(func(kind vfs.Kind, f vfs.File, _ int64, _ []byte) error {
+		if kind == vfs.KindWrite && !isLog(f) && once.CompareAndSwap(false, true) {
+			close(reached)
+			<-release
+		}
+		return nil
+	})
+	fsys.before.Store(&hook)
+	var all sync.WaitGroup
+	view := func() {
+		if err := db.View(func(tx *Tx) error { return nil }); err != nil && !errors.Is(err, ErrDatabaseNotOpen) {
+			t.Errorf("a reader beside Close: %v", err)
+		}
+	}
+	all.Go(view)
+	<-reached // the unit is spilled
+	all.Go(view)
+	for waiting := false; !waiting; time.Sleep(time.Millisecond) {
+		db.groups.mu.Lock()
+		waiting = db.groups.treeFree != nil
+		db.groups.mu.Unlock()
+	}
+	closed := make(chan error, 1)
+	go func() { closed <- db.Close() }()
+	select {
+	case err := <-closed:
+		t.Errorf("the store was closed meanwhile: %v", err)
+	case <-time.After(50 * time.Millisecond):
+		defer func() {
+			if err := <-closed; !errors.Is(err, ErrPoisoned) {
+				t.Errorf("Close: %v", err)
+			}
+		}()
+	}
+	close(release)
+	all.Wait()
+}
+
+// MaxSize does not count for what was acknowledged. While that was applied it did not count for the promises of new commits either, so
+// that they were acknowledged too, and the file grew as long as somebody committed beside.
+func TestMaxSizeBesideUnit(t *testing.T) {
+	fsys := newHookFS()
+	const limit = 2 << 20
+	db := mustOpen(t, &Options{fs: fsys, MemoryLimit: 1 << 20, MaxSize: limit, Durability: Relaxed})
+	put := func(name string, i, size int) error {
+		return db.Update(func(tx *Tx) error { return tx.Root().Put(fmt.Appendf(nil, "%s%05d", name, i), make([]byte, size)) })
+	}
+	must(t, db.Update(func(tx *Tx) error {
+		for i := range 3000 {
+			if err := tx.Root().Put(fmt.Appendf(nil, "key%05d", i), make([]byte, 100)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+	must(t, db.Checkpoint())
+	for i := range 1000 {
+		must(t, put("key", 3*i, 101))
+	}
+	var once atomic.Bool
+	reached, release := make(chan struct{}), make(chan struct{})
+	hook := hookFunc(func(kind vfs.Kind, f vfs.File, _ int64, _ []byte) error {
+		if kind == vfs.KindWrite && !isLog(f) && once.CompareAndSwap(false, true) {
+			close(reached)
+			<-release
+		}
+		return nil
+	})
+	fsys.before.Store(&hook)
+	done := make(chan error, 1)
+	go func() { done <- db.drain() }()
+	<-reached // the unit is spilled
+	committed := make(chan error, 1)
+	go func() {
+		for i := 0; ; i++ {
+			if err := put("new", i, 900); err != nil {
+				committed <- err
+				return
+			}
+		}
+	}()
+	grown := func() bool {
+		info, err := os.Stat(db.Path())
+		must(t, err)
+		return info.Size() > limit
+	}
+	for range 50 { // soon the next commit waits for the tree
+		if time.Sleep(2 * time.Millisecond); grown() {
+			t.Error("the file is longer than MaxSize for commits that need not have been acknowledged")
+			break
+		}
+	}
+	close(release)
+	must(t, <-done)
+	if err := <-committed; !errors.Is(err, ErrMaxSizeReached) {
+		t.Error(err)
+	}
+	must(t, db.Check())
+}
+
+// Buckets were looked for among all that the backlog speaks of, one by one. With one for each of a hundred thousand users a unit took half a
+// minute, in which nobody could read.
+func TestBacklogOfManyBuckets(t *testing.T) {
+	const n = 100_000
+	var ops wal.Ops
+	for i := range 2 * n {
+		ops.Bucket([][]byte{fmt.Appendf(nil, "bucket%06d", i*7%n)})
+		ops.Delete([]byte("k"))
+	}
+	var s sorter
+	done := make(chan struct{})
+	go func() { defer close(done); must(t, s.add(ops)) }()
+	waitFor(t, "looking for buckets", done)
+	if len(s.paths) != n || len(s.changes) != 2*n {
+		t.Errorf("%d buckets, %d changes", len(s.paths), len(s.changes))
+	}
+	for i, c := range s.changes {
+		if got := s.paths[c.bucket].String(); got != fmt.Sprintf("/bucket%06d", i*7%n) {
+			t.Fatalf("change %d is of %s", i, got)
+		}
+	}
+	if s.reset(); len(s.numbers) > 0 {
+		t.Error("buckets are remembered")
+	}
+}
+
+// The key that was to be deleted stood beside a long one, whose run was damaged. The transaction was deferred, since the way to the key does not
+// read that run, and acknowledged. Then it could not be applied, because the keys on both sides were compared: no reader got in any more, and no
+// Open. It is the same with splits and joins, which compare keys of siblings too.
+func TestDeferredBesideDamagedRuns(t *testing.T) {
+	deferred := 0
+	for seed := range uint64(40) {
+		rng := rand.New(rand.NewPCG(seed, 5))
+		db := mustOpen(t, nil)
+		key := func(i int) []byte { return fmt.Appendf(nil, "%05d", i) }
+		bucket := func(tx *Tx) *Bucket {
+			if seed%2 == 0 {
+				return tx.Root()
+			}
+			return tx.Bucket(key(0))
+		}
+		var runs [][]byte
+		must(t, db.Update(func(tx *Tx) error {
+			if seed%2 == 1 {
+				if _, err := tx.CreateBucket(key(0)); err != nil {
+					return err
+				}
+			}
+			for range 300 + rng.IntN(600) {
+				if err := bucket(tx).Put(key(1+rng.IntN(9999)), make([]byte, rng.IntN(200))); err != nil {
+					return err
+				}
+			}
+			for i := range 12 {
+				b, run := bucket(tx), bytes.Repeat(fmt.Appendf(nil, "<%06d>", i), 150)
+				if i%3 == 0 {
+					b = tx.Root()
+				}
+				k := key(rng.IntN(10000))
+				if i%4 == 0 { // one that only its run tells from others
+					k = append(key(5000), make([]byte, 100)...)
+				}
+				if err := b.Put(append(k, run...), nil); err != nil {
+					return err
+				}
+				runs = append(runs, run)
+			}
+			return nil
+		}))
+		must(t, db.Close())
+		file := readFile(t, db.Path())
+		for _, run := range runs {
+			if rng.IntN(3) > 0 {
+				spoilByte(t, db.Path(), bytes.Index(file, run[:1000])+900)
+			}
+		}
+		db = mustOpenAt(t, db.Path(), nil)
+		for round := range 6 {
+			for range 300 {
+				k := key(1 + rng.IntN(9999))
+				// It may be refused.
+				db.Update(func(tx *Tx) error {
+					tx.SetDurability(Relaxed)
+					var err error
+					if round%2 == 1 {
+						err = bucket(tx).Delete(k)
+					} else {
+						err = bucket(tx).Put(k, make([]byte, rng.IntN(600)))
+					}
+					if tx.deferred && err == nil {
+						deferred++
+					}
+					return err
+				})
+			}
+			mustWith(t, db.View(func(tx *Tx) error { return nil }), "seed", seed, "round", round)
+		}
+		must(t, db.Close())
+	}
+	if deferred < 10000 {
+		t.Errorf("only %d transactions were deferred", deferred)
+	}
+}
+
+// A transaction begun with Begin could not go over to the tree, because the backlog could not be applied, and its Get went on to ask the
+// snapshot: it gave what had been there before the transaction's own Put, where it should have given nothing.
+func TestGetWithoutTheTree(t *testing.T) {
+	fsys := newHookFS()
+	db := mustOpen(t, &Options{fs: fsys, MemoryLimit: minLimit, Durability: Relaxed})
+	key := func(i int) []byte { return fmt.Appendf(nil, "key%05d", i) }
+	must(t, db.Update(func(tx *Tx) error {
+		for i := range 3000 {
+			if err := tx.Root().Put(key(i), make([]byte, 100)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+	must(t, db.Checkpoint())
+	for i := range 200 {
+		must(t, db.Update(func(tx *Tx) error { return tx.Root().Put(key(10*i), make([]byte, 101)) }))
+	}
+	tx, err := db.Begin(true)
+	must(t, err)
+	must(t, tx.Root().Put(key(0), []byte("own")))
+	hook := hookFunc(func(kind vfs.Kind, f vfs.File, _ int64, _ []byte) error {
+		if kind == vfs.KindWrite && !isLog(f) {
+			return errInjected
+		}
+		return nil
+	})
+	fsys.before.Store(&hook)
+	for range 2 {
+		if v := tx.Root().Get(key(0)); v != nil {
+			t.Errorf("Get gives %d bytes", len(v))
+		}
+		if k, _ := tx.Cursor().First(); k != nil || tx.Root().Len() != 0 {
+			t.Errorf("a cursor gives %q, Len %d", k, tx.Root().Len())
+		}
+	}
+	if !errors.Is(tx.Err(), errInjected) {
+		t.Error(tx.Err())
+	}
+	if err := tx.Commit(); !errors.Is(err, errInjected) {
+		t.Error(err)
+	}
+	fsys.before.Store(nil)
+	if v := get(t, db, string(key(0))); len(v) != 101 {
+		t.Errorf("%d bytes", len(v))
+	}
+	must(t, db.Check())
+}
+
+// The names of the buckets that a put goes to are logged too. A deferred transaction counted only keys and values, and one put far down could
+// be too large for the log: it was refused, where it would have been a bulk commit in the tree.
+func TestDeferredUnderLongNames(t *testing.T) {
+	db := mustOpen(t, &Options{LogLimit: minLimit})
+	const depth = 700
+	name := bytes.Repeat([]byte("n"), 480)
+	must(t, db.Update(func(tx *Tx) error {
+		b, err := tx.CreateBucket(name[:100])
+		for i := 0; i < depth && err == nil; i++ {
+			b, err = b.CreateBucket(name)
+		}
+		return err
+	}))
+	down := func(tx *Tx) *Bucket {
+		b := tx.Bucket(name[:100])
+		for range depth {
+			b = b.Bucket(name)
+		}
+		return b
+	}
+	must(t, db.Update(func(tx *Tx) error { return down(tx).Put([]byte("k"), []byte("v")) }))
+	must(t, db.View(func(tx *Tx) error {
+		if v := down(tx).Get([]byte("k")); string(v) != "v" {
+			t.Errorf("%q", v)
+		}
+		return nil
+	}))
+	must(t, db.Check())
 }

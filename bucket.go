@@ -42,6 +42,8 @@ func (b *Bucket) use(method string) {
 	b.useDeferred(method)
 	if b.tx.writing != nil && (b.tx.deferred || b.tx.streak > 0) {
 		if err := b.tx.enterTree(); err != nil {
+			b.tree.Init(page.BucketHeader{}, nil, nil, nil) // the snapshot has not what the transaction has done: nothing is found
+			b.sequence = 0
 			b.tx.spoil(err)
 		}
 	}

@@ -333,11 +333,15 @@ func (db *DB) setSlot(i int, s slot) {
 	}
 }
 
-// abandon gives back what a checkpoint that failed had taken.
+// abandon gives back what a checkpoint that failed had taken. A poisoned handle keeps all of it, the pin too: a slot on the disk may
+// name it, and readers go on to have the backlog applied, which takes pages.
 func (c *checkpoint) abandon() {
 	g := &c.db.groups
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if c.db.poisoned() != nil {
+		return
+	}
 	g.checkpointing = false
 	if c.set != nil {
 		c.db.free.Abandon(c.set)

@@ -365,6 +365,9 @@ func (tx *Tx) commitBulk() (merged bool, err error) {
 	}
 	tx.db.checkpointing.Lock()
 	defer tx.db.checkpointing.Unlock()
+	if err := tx.db.poisoned(); err != nil {
+		return false, err // by the checkpoint that was under way, which has not given back what it took
+	}
 	return tx.commitByCheckpoint()
 }
 

@@ -94,7 +94,7 @@ type DB struct {
 	slots         [2]slot
 
 	publishing sync.Mutex
-	released   bool // the files are closed; guarded by publishing
+	released   bool // the files are closed; guarded by publishing and the tree lock
 	append     sync.Mutex
 	groups     groups
 	covered    []*group // scratch of who leads
@@ -500,8 +500,11 @@ func (db *DB) removeLog() error {
 	return db.opts.fs.SyncDir(filepath.Dir(name))
 }
 
-// release closes what is open, whatever state the handle is in.
+// release closes what is open, whatever state the handle is in. Who has the backlog applied for a reader has neither a pin nor
+// another lock that Close waits for.
 func (db *DB) release() error {
+	db.lockTree(nil)
+	defer db.unlockTree()
 	db.publishing.Lock()
 	defer db.publishing.Unlock()
 	db.released = true

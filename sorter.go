@@ -19,10 +19,14 @@ type change struct {
 	bucket uint32 // of sorter.paths
 }
 
+// keepChanges bounds how many changes a sorter keeps room for.
+const keepChanges = 1 << 19
+
 // sorter puts operations in the order of the tree. It may be used again, and then allocates little.
 type sorter struct {
 	parts   [][]byte
 	paths   []wal.Path
+	numbers map[string]uint32 // of paths
 	changes []change
 }
 
@@ -65,12 +69,16 @@ func (s *sorter) bucket(path wal.Path) uint32 {
 	if i := len(s.paths) - 1; i >= 0 && bytes.Equal(s.paths[i], path) {
 		return uint32(i)
 	}
-	i := slices.IndexFunc(s.paths, func(p wal.Path) bool { return bytes.Equal(p, path) })
-	if i < 0 {
-		i = len(s.paths)
+	i, ok := s.numbers[string(path)]
+	if !ok {
+		if s.numbers == nil {
+			s.numbers = make(map[string]uint32)
+		}
+		i = uint32(len(s.paths))
+		s.numbers[string(path)] = i
 		s.paths = append(s.paths, path)
 	}
-	return uint32(i)
+	return i
 }
 
 func keyHead(key []byte) uint64 {
@@ -130,6 +138,10 @@ func (s *sorter) isLater(c, next *change, key []byte) bool {
 func (s *sorter) reset() {
 	clear(s.parts)
 	clear(s.paths)
+	clear(s.numbers)
+	if cap(s.changes) > keepChanges {
+		s.changes = nil
+	}
 	s.parts, s.paths, s.changes = s.parts[:0], s.paths[:0], s.changes[:0]
 }
 

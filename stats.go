@@ -33,7 +33,7 @@ type Stats struct {
 	PublishedTx    TxID // newest that is in the data file for readers
 	CheckpointTx   TxID // newest that is durable in the data file
 	Checkpoint     uint64
-	OpenReaders    int    // read transactions open
+	OpenReaders    int    // read transactions open; a write transaction is one as long as it has only put and deleted
 	OldestReader   TxID   // oldest state that is read, in other processes too; 0: there is none
 	Oldest         Reader // who reads it, since when, and what that keeps; see Readers for all
 	Processes      int    // others that have the store open to read
@@ -121,7 +121,7 @@ func (db *DB) groupStats(s *Stats) {
 // TxStats counts what a write transaction has done so far.
 type TxStats struct {
 	Puts     uint64 // keys set
-	Deletes  uint64 // items removed, by DeleteRange too
+	Deletes  uint64 // items removed, by DeleteRange too; a key that was not there may count
 	Pages    int    // of its own on the heap
 	LogBytes int    // of its record so far
 }

@@ -127,10 +127,10 @@ func (t *Tree) joinLeaves(parent page.Branch, left int) (bool, error) {
 		return false, nil
 	}
 	if err := t.leavesAscend(l, r); err != nil {
-		return false, err
+		return false, unlessDamage(err)
 	}
 	if err := t.closesBranch(parent, left+1, left+2); err != nil {
-		return false, err
+		return false, unlessDamage(err)
 	}
 	s := step{}
 	if s.id, s.p, err = t.touchChild(parent, left, 0); err != nil {
@@ -176,13 +176,13 @@ func (t *Tree) joinBranches(parent page.Branch, left, level int) (bool, error) {
 		return false, nil
 	}
 	if err := t.suits(lp, page.CountOf(lp)-1, math.MaxInt, sep); err != nil {
-		return false, err
+		return false, unlessDamage(err)
 	}
 	if err := t.suits(rp, 0, 1, sep); err != nil {
-		return false, err
+		return false, unlessDamage(err)
 	}
 	if err := t.closesBranch(parent, left+1, left+2); err != nil {
-		return false, err
+		return false, unlessDamage(err)
 	}
 	// Both are touched, because Move takes the entries out of the page that they come from.
 	if _, lp, err = t.touchChild(parent, left, level); err != nil {
@@ -247,14 +247,14 @@ func (t *Tree) lend(parent, from, to page.Branch, at, n int, first bool) (bool, 
 	}
 	fresh := from.Sep(k, up[:0])
 	if err := t.suits(parent, at-1, at+1, fresh); err != nil {
-		return false, err
+		return false, unlessDamage(err)
 	}
 	lo, hi := 0, 1 // where the other separators of from are, seen from old
 	if !first {
 		lo, hi = from.Count()-1, math.MaxInt
 	}
 	if err := t.suits(from, lo, hi, old); err != nil {
-		return false, err
+		return false, unlessDamage(err)
 	}
 	if !parent.ReplaceSep(at, fresh) {
 		return false, nil

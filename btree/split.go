@@ -133,13 +133,33 @@ func (t *Tree) sequenceKey(q *sequence, k int) ([]byte, error) {
 	return t.key(q.l, q.at(k))
 }
 
+// known returns of the key of entry k what is at hand, and whether that is all.
+func (q *sequence) known(k int) (key []byte, whole bool) {
+	if k == q.i {
+		return q.e.Key, true
+	}
+	k = q.at(k)
+	return q.l.Key(k), q.l.Form(k) != page.LongKey
+}
+
+// between returns the keys of entries k-1 and k, or as much of long ones as tells them apart. Runs are read only where the stubs do not:
+// they may be damaged, and a change beside them must not fail for that.
+func (t *Tree) between(q *sequence, k int) (left, right []byte, err error) {
+	left, wholeLeft := q.known(k - 1)
+	right, wholeRight := q.known(k)
+	n := min(len(left), len(right))
+	if !bytes.Equal(left[:n], right[:n]) || n == len(left) && n < len(right) && wholeLeft || wholeLeft && wholeRight {
+		return left, right, nil
+	}
+	if left, err = t.sequenceKey(q, k-1); err == nil {
+		right, err = t.sequenceKey(q, k)
+	}
+	return left, right, err
+}
+
 // divide returns the shortest separator between entries k-1 and k, its bytes appended to buf. A long one has its run.
 func (t *Tree) divide(q *sequence, k int, buf []byte) (page.Sep, error) {
-	left, err := t.sequenceKey(q, k-1)
-	if err != nil {
-		return page.Sep{}, err
-	}
-	right, err := t.sequenceKey(q, k)
+	left, right, err := t.between(q, k)
 	if err != nil {
 		return page.Sep{}, err
 	}
@@ -283,7 +303,7 @@ func (t *Tree) newRoot(left, right half, sep page.Sep) error {
 func (t *Tree) evenOut(pa *path, i int, e page.Entry) (bool, error) {
 	parent, at := page.Branch(pa[1].p), pa[1].i
 	full := page.Capacity(len(parent))
-	sibling, live := -1, full*3/4
+	sibling, live, other := -1, full*3/4, page.Leaf(nil)
 	for k := max(at-1, 0); k <= at+1 && k < parent.Count(); k++ {
 		if k == at {
 			continue
@@ -296,7 +316,7 @@ func (t *Tree) evenOut(pa *path, i int, e page.Entry) (bool, error) {
 			return false, err
 		}
 		if n := l.Live(); n < live {
-			sibling, live = k, n
+			sibling, live, other = k, n, l
 		}
 	}
 	if sibling < 0 {
@@ -306,6 +326,9 @@ func (t *Tree) evenOut(pa *path, i int, e page.Entry) (bool, error) {
 	cut := q.balance(live, full, sibling < at)
 	if cut <= 0 || cut >= q.count() {
 		return false, nil
+	}
+	if err := t.beside(&q, other, sibling < at); err != nil {
+		return false, unlessDamage(err) // before anything has changed
 	}
 	ok, err := t.moveSeparator(parent, max(at, sibling), &q, cut)
 	if !ok || err != nil {
@@ -375,9 +398,6 @@ func (t *Tree) shift(pa *path, q *sequence, cut, sibling int) error {
 		return err
 	}
 	other := step{id: id, p: p}
-	if err := t.beside(q, page.Leaf(p), sibling < at); err != nil {
-		return err
-	}
 	moveFrom, moveTo, keepFrom, keepTo, place := 0, cut, cut, n, page.CountOf(p)
 	if sibling > at {
 		moveFrom, moveTo, keepFrom, keepTo, place = cut, n, 0, cut, 0

@@ -154,18 +154,21 @@ func (t *Tree) Peek(key []byte) (value []byte, bucket, found bool, err error) {
 	return t.get(key, false)
 }
 
-// Plain returns the leaf in which key belongs, 0 if the tree has no page, and whether it is sure that this leaf holds no bucket and, where the tree
-// is only read, is not damaged. The leaf itself is not looked at: the branch above tells, and the file's marks.
+// Plain returns the leaf in which key belongs, 0 if the tree has no page, and whether it is sure that neither this leaf nor the pages on the way
+// hold long keys, that it holds no bucket, and that, where the tree is only read, it is not damaged. The leaf itself is not looked at: the branch
+// above tells, and the file's marks. Probe tells more.
 func (t *Tree) Plain(key []byte) (leaf page.ID, sure bool, err error) {
 	if t.root == 0 {
-		return 0, true, nil // an image holds no buckets
+		return 0, true, nil // an image holds neither
 	}
 	id, born := t.root, page.TxID(math.MaxUint64)
+	var flags uint8
 	for level := int(t.level); level > 0; level-- {
 		p, err := t.load(id, level, born)
 		if err != nil {
 			return 0, false, err
 		}
+		flags |= page.FlagsOf(p)
 		b := page.Branch(p)
 		i, err := t.searchBranch(b, key)
 		if err != nil {
@@ -173,18 +176,34 @@ func (t *Tree) Plain(key []byte) (leaf page.ID, sure bool, err error) {
 		}
 		id, born = b.Child(i), page.BornOf(p)
 		if level == 1 {
-			sure = !b.Refs(i) && (t.w != nil || t.v.Known(id))
+			sure = !b.Refs(i) && flags&page.FlagLong == 0 && (t.w != nil || t.v.Known(id))
 		}
 	}
 	return id, sure, nil
 }
 
+// Probe is Peek for one who is going to change the entry, at a time when that must not fail. long reports that a page on the way has
+// long keys: to change it, runs may have to be read that nobody has looked at on the way.
+func (t *Tree) Probe(key []byte) (bucket, found, long bool, err error) {
+	l, flags, err := t.leafFor(key)
+	if l == nil {
+		return false, false, false, err
+	}
+	_, bucket, found, err = t.getIn(l, key, false)
+	return bucket, found, flags&page.FlagLong != 0, err
+}
+
 // get is Get for every kind of tree.
 func (t *Tree) get(key []byte, expose bool) (value []byte, bucket, found bool, err error) {
-	l, err := t.leafFor(key)
+	l, _, err := t.leafFor(key)
 	if l == nil {
 		return nil, false, false, err
 	}
+	return t.getIn(l, key, expose)
+}
+
+// getIn is get in the key's leaf.
+func (t *Tree) getIn(l page.Leaf, key []byte, expose bool) (value []byte, bucket, found bool, err error) {
 	i, found, err := t.searchLeaf(l, key)
 	if !found {
 		return nil, false, false, err
@@ -193,24 +212,28 @@ func (t *Tree) get(key []byte, expose bool) (value []byte, bucket, found bool, e
 	return value, bucket, err == nil, err
 }
 
-// leafFor returns the leaf in which key belongs; nil: the tree is empty.
-func (t *Tree) leafFor(key []byte) (page.Leaf, error) {
+// leafFor returns the leaf in which key belongs, nil if the tree is empty, and the flags of all pages on the way together.
+func (t *Tree) leafFor(key []byte) (l page.Leaf, flags uint8, err error) {
 	if t.root == 0 {
-		return t.image, nil
+		if t.image != nil {
+			flags = page.FlagsOf(t.image)
+		}
+		return t.image, flags, nil
 	}
 	id, born := t.root, page.TxID(math.MaxUint64)
 	for level := int(t.level); ; level-- {
 		p, err := t.load(id, level, born)
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
+		flags |= page.FlagsOf(p)
 		if level == 0 {
-			return page.Leaf(p), nil
+			return page.Leaf(p), flags, nil
 		}
 		b := page.Branch(p)
 		i, err := t.searchBranch(b, key)
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 		id, born = b.Child(i), page.BornOf(p)
 	}

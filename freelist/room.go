@@ -1,8 +1,6 @@
 package freelist
 
 import (
-	"math"
-
 	"github.com/foliodb/folio/page"
 )
 
@@ -17,8 +15,9 @@ func (l *List) Alive() uint64 {
 // Promise makes the file hold so many pages that n single ones can be allocated from now on without growing it, if nobody
 // else allocates, and has no checkpoint cut them off before the next call. Promises do not add up: n is all that is
 // promised. What the running transaction has allocated counts as if it were free: whoever promises anything beside one promises what
-// that one is about to use. The error is Grow's, or ErrFull; then the promise is what it was. Like Extend it may take as long as the disk does.
-func (l *List) Promise(n uint64) error {
+// that one is about to use. For a promise the file is not made longer than most pages. The error is Grow's, or ErrFull; then the
+// promise is what it was. Like Extend it may take as long as the disk does.
+func (l *List) Promise(n uint64, most page.ID) error {
 	was, lacking := l.setPromise(n)
 	if lacking == 0 {
 		return nil
@@ -32,7 +31,7 @@ func (l *List) Promise(n uint64) error {
 	end := uint64(l.room) + lacking
 	l.mu.Unlock()
 	err := ErrFull
-	if end <= math.MaxUint32 {
+	if end <= uint64(most) {
 		err = l.grow(page.ID(end))
 	}
 	if err != nil {

@@ -16,15 +16,18 @@ func TestPromise(t *testing.T) {
 		grown = append(grown, end)
 		return end, fail
 	}
-	if err := l.Promise(5); err != nil || len(grown) != 1 || grown[0] != 15 {
+	if err := l.Promise(5, 18); err != nil || len(grown) != 1 || grown[0] != 15 {
 		t.Fatalf("grown to %v: %v", grown, err)
 	}
-	if err := l.Promise(3); err != nil || len(grown) != 1 {
+	if err := l.Promise(3, 18); err != nil || len(grown) != 1 {
 		t.Fatalf("a smaller promise: grown to %v: %v", grown, err)
 	}
 	fail = errors.New("full")
-	if err := l.Promise(8); err != fail || l.promised != 3 {
+	if err := l.Promise(8, 18); err != fail || l.promised != 3 {
 		t.Fatalf("a promise that cannot be kept: %v, %d are promised", err, l.promised)
+	}
+	if err := l.Promise(9, 18); err != ErrFull || l.promised != 3 || len(grown) != 2 {
+		t.Fatalf("a promise beyond the limit: %v, %d are promised, grown to %v", err, l.promised, grown)
 	}
 	for range 5 {
 		if _, ok := l.Alloc(1); ok {
