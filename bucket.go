@@ -290,7 +290,7 @@ func (tx *Tx) logged() {
 }
 
 // bulkLimit is the number of bytes of operations from which a transaction commits by checkpoint.
-func (db *DB) bulkLimit() int64 { return min(db.opts.LogLimit/4, db.backlogLimit()/2) }
+func (db *DB) bulkLimit() int64 { return min(db.opts.LogLimit/3, db.backlogLimit()/2) }
 
 // path returns the names that lead from the root to the bucket, now.
 func (b *Bucket) path() [][]byte {

@@ -79,8 +79,8 @@ type Options struct {
 	SyncInterval time.Duration
 
 	// LogLimit is roughly the largest size of the log in bytes: a checkpoint starts when five eighths are in
-	// use. It bounds the time of recovery. A transaction that would fill a quarter of it, or 8 MiB, is
-	// written without the log. 0: 96 MiB; at least 256 KiB.
+	// use. It bounds the time of recovery. A transaction that would fill a third of it, or has more
+	// operations than MemoryLimit and a quarter, is written without the log. 0: 64 MiB; at least 256 KiB.
 	LogLimit int64
 
 	// MaxSize of the data file in bytes; a transaction that would need more fails
@@ -117,7 +117,7 @@ type Options struct {
 }
 
 const (
-	defaultLogLimit    = 96 << 20
+	defaultLogLimit    = 64 << 20
 	defaultMemoryLimit = 16 << 20
 	minLimit           = 256 << 10
 	defaultMinCut      = 256 << 10
