@@ -32,8 +32,8 @@ func (a *arena) add(b []byte) []byte {
 	}
 	k := len(a.chunks) - 1
 	if k < 0 || len(a.chunks[k].buf)-a.chunks[k].used < len(b) {
-		a.chunks = append(a.chunks, chunk{buf: a.fresh(len(b))})
-		k++
+		a.push(chunk{buf: a.fresh(len(b))})
+		k = len(a.chunks) - 1
 	}
 	c := &a.chunks[k]
 	from := c.used
@@ -92,7 +92,15 @@ func (a *arena) trim() {
 
 // adopt takes over b, which vfs.Memory has given, as a part.
 func (a *arena) adopt(b []byte) {
-	a.chunks = append(a.chunks, chunk{buf: b[:cap(b)], used: cap(b), parts: 1})
+	a.push(chunk{buf: b[:cap(b)], used: cap(b), parts: 1})
+}
+
+// push makes c the last chunk. One that is empty is not left behind it, where nobody would come back to it.
+func (a *arena) push(c chunk) {
+	if k := len(a.chunks) - 1; k >= 0 && a.chunks[k].parts == 0 {
+		a.drop(k)
+	}
+	a.chunks = append(a.chunks, c)
 }
 
 func (a *arena) fresh(n int) []byte {

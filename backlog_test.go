@@ -707,3 +707,34 @@ func TestDeferredUnderLongNames(t *testing.T) {
 	}))
 	must(t, db.Check())
 }
+
+// That a key names a bucket is told at once, by a transaction that is deferred or collects too, although these do not look at the leaf
+// if the branch above says that there are no buckets in it.
+func TestPutUnderABucketsName(t *testing.T) {
+	db := mustOpen(t, nil)
+	must(t, db.Update(func(tx *Tx) error {
+		for i := range 2000 {
+			must(t, tx.Root().Put(fmt.Appendf(nil, "%05d", i), make([]byte, 100)))
+		}
+		_, err := tx.CreateBucket([]byte("01000b"))
+		return err
+	}))
+	get(t, db, "01000")
+	must(t, db.Update(func(tx *Tx) error {
+		if err := tx.Root().Put([]byte("01000b"), nil); !errors.Is(err, ErrIncompatibleValue) || !tx.deferred {
+			t.Errorf("deferred %v: %v", tx.deferred, err)
+		}
+		if err := tx.Root().Delete([]byte("01000b")); !errors.Is(err, ErrIncompatibleValue) || !tx.deferred {
+			t.Errorf("deferred %v: %v", tx.deferred, err)
+		}
+		tx.Root().Len()
+		for i := range 2 * collectFrom {
+			must(t, tx.Root().Put(fmt.Appendf(nil, "%05d", i), make([]byte, 100)))
+		}
+		if err := tx.Root().Put([]byte("01000b"), nil); !errors.Is(err, ErrIncompatibleValue) || tx.postponed == 0 {
+			t.Errorf("%d collected: %v", tx.postponed, err)
+		}
+		return nil
+	}))
+	must(t, db.Check())
+}
