@@ -707,3 +707,54 @@ func TestDeferredUnderLongNames(t *testing.T) {
 	}))
 	must(t, db.Check())
 }
+
+// A checkpoint that makes the log shorter waited for the tree with the checkpoint lock held, to have some of the backlog applied, even when a
+// transaction had got the tree first and applied all of it. When that came to need a checkpoint itself, the two waited for each other for ever,
+// and so did every writer from then on.
+func TestCheckpointBesideBulkInTheTree(t *testing.T) {
+	for range 5 {
+		db := mustOpen(t, &Options{LogLimit: minLimit, Durability: Relaxed, MemoryLimit: 1 << 20})
+		for range 2 {
+			mustPut(t, db, "first", "v")
+			get(t, db, "first")
+		}
+		for i := range 20 {
+			must(t, db.Update(func(tx *Tx) error {
+				for k := range 10 {
+					must(t, tx.Root().Put(fmt.Append(nil, "k", i, k), make([]byte, 500)))
+				}
+				return nil
+			}))
+		}
+		tx, err := db.Begin(true)
+		must(t, err)
+		db.lockTree(nil) // somebody applies
+		checkpointed := make(chan struct{})
+		go func() {
+			defer close(checkpointed)
+			if err := db.checkpointSome(); err != nil {
+				t.Error(err)
+			}
+		}()
+		for waiting := false; !waiting; time.Sleep(time.Millisecond) {
+			db.groups.mu.Lock()
+			waiting = db.groups.treeFree != nil
+			db.groups.mu.Unlock()
+		}
+		db.unlockTree()
+		tx.Root().Get([]byte("first")) // is most often faster than who was woken
+		for i := range 300 {
+			must(t, tx.Root().Put(fmt.Append(nil, "large", i), make([]byte, 3000)))
+		}
+		committed := make(chan struct{})
+		go func() {
+			defer close(committed)
+			if err := tx.Commit(); err != nil {
+				t.Error(err)
+			}
+		}()
+		waitFor(t, "the commit", committed)
+		waitFor(t, "the checkpoint", checkpointed)
+		must(t, db.Check())
+	}
+}

@@ -63,13 +63,13 @@ func (db *DB) checkpointAll() error { return db.checkpointNow(db.checkpoint) }
 
 // checkpointSome makes the log shorter, and frees what the last checkpoint retains: all that the tree has by now becomes durable. Of the backlog
 // only as much is applied before as brings it below half of the log; the rest stays there. So whoever
-// commits meanwhile does not wait until all of it has been applied.
+// commits meanwhile does not wait until all of it has been applied. A transaction that gets the tree first has applied everything, and is not
+// waited for: it may come to wait for this checkpoint.
 func (db *DB) checkpointSome() error {
 	return db.checkpointNow(func() error {
-		if db.lateBytes() > db.log.Live()/2 {
-			if _, err := db.drainUnit(nil); err != nil {
-				return outer(err)
-			}
+		half := db.log.Live() / 2
+		if _, err := db.drainUnit(func() bool { return db.groups.late.bytes <= half }); err != nil {
+			return outer(err)
 		}
 		return db.checkpointTree()
 	})
