@@ -182,24 +182,25 @@ func (tx *Tx) collected() error {
 // catchUp does in the tree what has been collected.
 func (tx *Tx) catchUp() error {
 	tx.streak = 0
-	if tx.postponed == 0 {
+	if tx.postponed == 0 && !tx.lost {
 		return nil
 	}
 	if tx.failed != nil {
 		return tx.failed
 	}
+	tx.lost = true
 	s := &tx.db.sorter
 	err := s.add(tx.ops[tx.caught:])
 	if err == nil {
 		err = s.apply(tx)
 	}
 	s.reset()
-	tx.postponed = 0
-	if tx.bulk {
-		tx.ops, tx.selected = tx.ops[:0], nil
-	}
 	if err != nil {
 		return tx.doom(err)
+	}
+	tx.postponed, tx.lost = 0, false
+	if tx.bulk {
+		tx.ops, tx.selected = tx.ops[:0], nil
 	}
 	tx.logged()
 	return nil
@@ -251,9 +252,11 @@ func (tx *Tx) enterTree() error {
 		return tx.doom(err)
 	}
 	tx.leaveSnapshot()
+	tx.lost = true
 	if err := tx.repeat(); err != nil {
 		return tx.doom(err)
 	}
+	tx.lost = false
 	if tx.postponed >= collectFrom {
 		tx.streak = collectFrom
 	}

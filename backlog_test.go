@@ -708,6 +708,61 @@ func TestDeferredUnderLongNames(t *testing.T) {
 	must(t, db.Check())
 }
 
+// When what had been collected could not be done in the tree, the put that was told of it failed, and the puts before, which had
+// succeeded, were partly missing: Get found nothing, or the old value, and Err did not tell.
+func TestGetAfterFailedCatchUp(t *testing.T) {
+	fsys := newHookFS()
+	db := mustOpen(t, &Options{fs: fsys, MemoryLimit: minLimit, Durability: Relaxed})
+	key := func(i int) []byte { return fmt.Appendf(nil, "key%05d", i) }
+	must(t, db.Update(func(tx *Tx) error {
+		for i := range 5000 {
+			if err := tx.Root().Put(key(i), make([]byte, 100)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+	must(t, db.Checkpoint())
+	tx, err := db.Begin(true)
+	must(t, err)
+	tx.Root().Get(key(0))
+	c := tx.Cursor()
+	c.First()
+	hook := hookFunc(func(kind vfs.Kind, f vfs.File, _ int64, _ []byte) error {
+		if kind == vfs.KindWrite && !isLog(f) {
+			return errInjected
+		}
+		return nil
+	})
+	fsys.before.Store(&hook)
+	done := 0
+	for ; err == nil; done++ {
+		err = tx.Root().Put(key(4999-done), make([]byte, 101))
+	}
+	if !errors.Is(err, errInjected) || done < 1000 {
+		t.Fatal(done, err)
+	}
+	for i := range done {
+		if v := tx.Root().Get(key(4999 - i)); v != nil {
+			t.Fatalf("Get gives %d bytes", len(v))
+		}
+	}
+	if k, _ := c.Next(); k != nil {
+		t.Errorf("a cursor gives %q", k)
+	}
+	if !errors.Is(tx.Err(), errInjected) {
+		t.Error(tx.Err())
+	}
+	if err := tx.Commit(); !errors.Is(err, errInjected) {
+		t.Error(err)
+	}
+	fsys.before.Store(nil)
+	if v := get(t, db, string(key(4999))); len(v) != 100 {
+		t.Errorf("%d bytes", len(v))
+	}
+	must(t, db.Check())
+}
+
 // A checkpoint that makes the log shorter waited for the tree with the checkpoint lock held, to have some of the backlog applied, even when a
 // transaction had got the tree first and applied all of it. When that came to need a checkpoint itself, the two waited for each other for ever,
 // and so did every writer from then on.
