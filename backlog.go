@@ -564,10 +564,7 @@ func (db *DB) due(limit int64) []*group {
 	acked := page.TxID(db.acked.Load())
 	n, size := 0, int64(0)
 	for n < len(g.late.groups) && g.late.groups[n].end.tx <= acked {
-		for _, ops := range g.late.groups[n].late {
-			size += int64(len(ops))
-		}
-		size += int64(opCost * g.late.groups[n].lateOps)
+		size += g.late.groups[n].size()
 		g.late.groups[n].taken = true
 		n++
 		if limit > 0 && size > limit {
@@ -575,6 +572,15 @@ func (db *DB) due(limit int64) []*group {
 		}
 	}
 	return slices.Clone(g.late.groups[:n])
+}
+
+// size returns how much of a unit the group's part of the backlog takes.
+func (n *group) size() int64 {
+	size := int64(opCost * n.lateOps)
+	for _, ops := range n.late {
+		size += int64(len(ops))
+	}
+	return size
 }
 
 // applyAll applies the whole backlog. The writer lock is held, so that it does not get longer, and the tree lock.
@@ -648,14 +654,14 @@ func (db *DB) applyUnit(due []*group) (err error) {
 }
 
 // unite makes a group of the backlog that has been acknowledged part of the one before it: no state between the two can be asked for any
-// more, and relaxed commits come by the hundred thousand. mu is held.
-func (g *groups) unite(n *group) {
+// more, and relaxed commits come by the hundred thousand. But what is applied at once stays bounded: see due. mu is held.
+func (g *groups) unite(n *group, limit int64) {
 	l := &g.late
 	i := len(l.groups) - 1
 	for i >= 0 && l.groups[i] != n {
 		i--
 	}
-	if i < 1 || n.taken || l.groups[i-1].taken {
+	if i < 1 || n.taken || l.groups[i-1].taken || l.groups[i-1].size()+n.size() > limit {
 		return
 	}
 	p := l.groups[i-1] // acknowledged before n

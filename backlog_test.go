@@ -813,3 +813,31 @@ func TestCheckpointBesideBulkInTheTree(t *testing.T) {
 		must(t, db.Check())
 	}
 }
+
+// Relaxed commits became one group as long as nobody applied any, however many they were: then all of the backlog was one unit. To sort that took
+// more memory than the limit knows of, and committers waited until all of it had been applied.
+func TestUnitsAreBounded(t *testing.T) {
+	db := mustOpen(t, &Options{MemoryLimit: 1 << 20, Durability: Relaxed})
+	for range 2 {
+		mustPut(t, db, "first", "v")
+		get(t, db, "first")
+	}
+	db.lockTree(nil) // somebody applies
+	for i := 0; db.lateBytes() < db.backlogLimit()*9/10; i++ {
+		must(t, db.Update(func(tx *Tx) error {
+			for k := range 100 {
+				must(t, tx.Root().Put(fmt.Append(nil, k*7919%1000, i), nil))
+			}
+			return nil
+		}))
+	}
+	due, size := db.due(db.unitLimit()), int64(0)
+	for _, n := range due {
+		size += n.size()
+	}
+	if size > 2*db.unitLimit() || len(due) > 10 {
+		t.Errorf("a unit has %d bytes in %d groups, the limit is %d", size, len(due), db.unitLimit())
+	}
+	db.unlockTree()
+	must(t, db.Check())
+}
