@@ -841,3 +841,41 @@ func TestUnitsAreBounded(t *testing.T) {
 	db.unlockTree()
 	must(t, db.Check())
 }
+
+// Room was promised as if all of the backlog were applied at once. In two units, each of which comes to nearly all leaves, it takes nearly twice as
+// much: on a full disk what had been acknowledged could not be applied, and a file grew beyond MaxSize.
+func TestPromiseForTwoUnits(t *testing.T) {
+	db := mustOpen(t, &Options{MemoryLimit: 512 << 10, Durability: Relaxed, LogLimit: 256 << 20})
+	const items = 27000
+	for i := range 27 {
+		must(t, db.Update(func(tx *Tx) error {
+			for k := range 1000 {
+				must(t, tx.Root().Put(fmt.Appendf(nil, "%07d", 100*(1000*i+k)), make([]byte, 1100)))
+			}
+			return nil
+		}))
+	}
+	must(t, db.Checkpoint())
+	get(t, db, "none")
+	size := func() int64 {
+		info, err := os.Stat(db.Path())
+		must(t, err)
+		return info.Size() >> 20
+	}
+	db.lockTree(nil) // somebody applies
+	for n := 0; db.lateBytes() < db.backlogLimit()/2; {
+		must(t, db.Update(func(tx *Tx) error {
+			for range 100 {
+				n++
+				must(t, tx.Root().Put(fmt.Appendf(nil, "%07d", n*7919%items*100+n%50), nil))
+			}
+			return nil
+		}))
+	}
+	promised := size()
+	db.unlockTree()
+	must(t, db.View(func(tx *Tx) error { return nil }))
+	if n := size(); n > promised {
+		t.Errorf("the file has %d MiB, promised were %d", n, promised)
+	}
+}
