@@ -879,3 +879,26 @@ func TestPromiseForTwoUnits(t *testing.T) {
 		t.Errorf("the file has %d MiB, promised were %d", n, promised)
 	}
 }
+
+// How much of the log the backlog keeps was judged by the bytes of its operations. A commit takes at least half a kibibyte of the log, so that with small
+// ones, and nobody who looked, a checkpoint thought that there was next to nothing to apply, and freed none of the log; and none began before it was full.
+// Then commits failed.
+func TestLogOfTinyCommits(t *testing.T) {
+	for _, d := range []Durability{Sync, Relaxed} {
+		db := mustOpen(t, &Options{LogLimit: minLimit, Durability: d})
+		for range 2 {
+			mustPut(t, db, "first", "v")
+			get(t, db, "first")
+		}
+		for i := range 2000 {
+			mustWith(t, db.Update(func(tx *Tx) error { return tx.Root().Put(fmt.Append(nil, i), nil) }), i, "commits")
+		}
+		if n := late(db); n > 500 {
+			t.Errorf("%d operations are late", n)
+		}
+		if n := db.stats.checkpoints.Load(); n < 4 {
+			t.Errorf("%d checkpoints", n)
+		}
+		must(t, db.Check())
+	}
+}
