@@ -38,6 +38,7 @@ type backlog struct {
 	leaves        int // how many they touch at most, as each transaction saw it
 	coveredLeaves int // for how many, and for how many bytes, the file has room
 	coveredBytes  int64
+	rounds        int   // how often that has been taken back to what there is
 	bytes         int64 // of operations
 	memory        arena
 }
@@ -183,24 +184,25 @@ func (tx *Tx) collected() error {
 // catchUp does in the tree what has been collected.
 func (tx *Tx) catchUp() error {
 	tx.streak = 0
-	if tx.postponed == 0 {
+	if tx.postponed == 0 && !tx.lost {
 		return nil
 	}
 	if tx.failed != nil {
 		return tx.failed
 	}
+	tx.lost = true
 	s := &tx.db.sorter
 	err := s.add(tx.ops[tx.caught:])
 	if err == nil {
 		err = s.apply(tx)
 	}
 	s.reset()
-	tx.postponed = 0
-	if tx.bulk {
-		tx.ops, tx.selected = tx.ops[:0], nil
-	}
 	if err != nil {
 		return tx.doom(err)
+	}
+	tx.postponed, tx.lost = 0, false
+	if tx.bulk {
+		tx.ops, tx.selected = tx.ops[:0], nil
 	}
 	tx.logged()
 	return nil
@@ -252,9 +254,11 @@ func (tx *Tx) enterTree() error {
 		return tx.doom(err)
 	}
 	tx.leaveSnapshot()
+	tx.lost = true
 	if err := tx.repeat(); err != nil {
 		return tx.doom(err)
 	}
+	tx.lost = false
 	if tx.postponed >= collectFrom {
 		tx.streak = collectFrom
 	}
@@ -386,8 +390,8 @@ func (tx *Tx) joinDeferred() (*group, error) {
 
 // promise sees to it that the data file has room for the pages that applying the backlog, with some operations more, will take:
 // an acknowledged commit must not meet a full disk. Random keys come to u(1-exp(-n/u)) of u leaves after n times; n
-// counts how often an operation was about another leaf than the one before, so ascending keys take little;
-// a quarter more is for splits and branches. Where leaves are full to the brim it may be too little: then the file has to grow when the
+// counts how often an operation was about another leaf than the one before, so ascending keys take little; and what is applied
+// in more than one unit takes its leaves twice, since what was superseded is free only when nobody looks at it; a quarter more is for splits and branches. Where leaves are full to the brim it may be too little: then the file has to grow when the
 // backlog is applied, and if it cannot, readers get the error until there is space. Nothing is lost by that.
 //
 // What is asked for counts as part of the backlog, from before room is made for it: who applies the backlog
@@ -403,19 +407,21 @@ func (db *DB) promise(leaves, size int) error {
 	ahead, more := l.leaves/promisePart, l.bytes/promisePart
 	for {
 		covered, bytes := l.leaves+ahead, l.bytes+more
-		need := db.needed(covered, bytes)
+		need, round := db.needed(covered, bytes), l.rounds
 		g.mu.Unlock()
 		err := db.free.Promise(need, db.mostPages())
 		g.mu.Lock()
 		switch {
+		case err == nil && l.rounds != round: // a unit has begun or ended: it may be another promise by now
 		case err == nil:
 			l.coveredLeaves, l.coveredBytes = covered, bytes
 			return nil
 		case ahead+int(more) == 0 || !isFull(err):
 			l.add(-leaves, -size)
 			return err
+		default:
+			ahead, more = 0, 0
 		}
-		ahead, more = 0, 0
 	}
 }
 
@@ -439,8 +445,14 @@ func (db *DB) mostPages() page.ID {
 // promised returns how many pages applying the backlog may take, and forgets what was promised beyond that. groups.mu is held.
 func (db *DB) promised() uint64 {
 	l := &db.groups.late
-	l.coveredLeaves, l.coveredBytes = l.leaves, l.bytes
+	l.uncover()
 	return db.needed(l.leaves, l.bytes)
+}
+
+// uncover forgets what was promised ahead: from now on it counts differently. mu is held.
+func (l *backlog) uncover() {
+	l.coveredLeaves, l.coveredBytes = l.leaves, l.bytes
+	l.rounds++
 }
 
 // maxCaution bounds, in pages, what is promised for the case that every leaf splits, and none shares its branches with another.
@@ -451,10 +463,14 @@ func (db *DB) needed(leaves int, bytes int64) uint64 {
 	if leaves == 0 {
 		return 0
 	}
-	used := max(float64(db.free.Alive()), 1)
-	touched := used * (1 - math.Exp(-float64(leaves)/used))
-	bound := used*(1-math.Exp(-3*float64(leaves)/used)) + float64(leaves)
-	return uint64(1.25*touched+min(bound-touched, maxCaution)) + uint64(2*bytes/int64(db.pageSize)) + 8
+	used, n := max(float64(db.free.Alive()), 1), float64(leaves)
+	once := used * (1 - math.Exp(-n/used))
+	bound := used*(1-math.Exp(-3*n/used)) + n
+	touched := once
+	if db.applying.Load() || bytes+int64(opCost*leaves) > db.unitLimit() { // the pages of a unit under way count as if they were free
+		touched = 2 * used * (1 - math.Exp(-n/(2*used)))
+	}
+	return uint64(1.25*touched+min(bound-once, maxCaution)) + uint64(2*bytes/int64(db.pageSize)) + 8
 }
 
 func (l *backlog) add(leaves, bytes int) {
@@ -562,10 +578,7 @@ func (db *DB) due(limit int64) []*group {
 	acked := page.TxID(db.acked.Load())
 	n, size := 0, int64(0)
 	for n < len(g.late.groups) && g.late.groups[n].end.tx <= acked {
-		for _, ops := range g.late.groups[n].late {
-			size += int64(len(ops))
-		}
-		size += int64(opCost * g.late.groups[n].lateOps)
+		size += g.late.groups[n].size()
 		g.late.groups[n].taken = true
 		n++
 		if limit > 0 && size > limit {
@@ -573,6 +586,15 @@ func (db *DB) due(limit int64) []*group {
 		}
 	}
 	return slices.Clone(g.late.groups[:n])
+}
+
+// size returns how much of a unit the group's part of the backlog takes.
+func (n *group) size() int64 {
+	size := int64(opCost * n.lateOps)
+	for _, ops := range n.late {
+		size += int64(len(ops))
+	}
+	return size
 }
 
 // applyAll applies the whole backlog. The writer lock is held, so that it does not get longer, and the tree lock.
@@ -610,7 +632,10 @@ func (db *DB) applyUnit(due []*group) (err error) {
 		}
 	}()
 	defer tx.catchError(debug.SetPanicOnFault(true), &err)
+	db.groups.mu.Lock()
 	db.applying.Store(true)
+	db.groups.late.uncover()
+	db.groups.mu.Unlock()
 	defer db.applying.Store(false)
 	tx.beginTree()
 	db.pager.most /= 4 // what has been written out is not touched again: the keys ascend
@@ -646,14 +671,14 @@ func (db *DB) applyUnit(due []*group) (err error) {
 }
 
 // unite makes a group of the backlog that has been acknowledged part of the one before it: no state between the two can be asked for any
-// more, and relaxed commits come by the hundred thousand. mu is held.
-func (g *groups) unite(n *group) {
+// more, and relaxed commits come by the hundred thousand. But what is applied at once stays bounded: see due. mu is held.
+func (g *groups) unite(n *group, limit int64) {
 	l := &g.late
 	i := len(l.groups) - 1
 	for i >= 0 && l.groups[i] != n {
 		i--
 	}
-	if i < 1 || n.taken || l.groups[i-1].taken {
+	if i < 1 || n.taken || l.groups[i-1].taken || l.groups[i-1].size()+n.size() > limit {
 		return
 	}
 	p := l.groups[i-1] // acknowledged before n

@@ -738,3 +738,198 @@ func TestPutUnderABucketsName(t *testing.T) {
 	}))
 	must(t, db.Check())
 }
+
+// When what had been collected could not be done in the tree, the put that was told of it failed, and the puts before, which had
+// succeeded, were partly missing: Get found nothing, or the old value, and Err did not tell.
+func TestGetAfterFailedCatchUp(t *testing.T) {
+	fsys := newHookFS()
+	db := mustOpen(t, &Options{fs: fsys, MemoryLimit: minLimit, Durability: Relaxed})
+	key := func(i int) []byte { return fmt.Appendf(nil, "key%05d", i) }
+	must(t, db.Update(func(tx *Tx) error {
+		for i := range 5000 {
+			if err := tx.Root().Put(key(i), make([]byte, 100)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+	must(t, db.Checkpoint())
+	tx, err := db.Begin(true)
+	must(t, err)
+	tx.Root().Get(key(0))
+	c := tx.Cursor()
+	c.First()
+	hook := hookFunc(func(kind vfs.Kind, f vfs.File, _ int64, _ []byte) error {
+		if kind == vfs.KindWrite && !isLog(f) {
+			return errInjected
+		}
+		return nil
+	})
+	fsys.before.Store(&hook)
+	done := 0
+	for ; err == nil; done++ {
+		err = tx.Root().Put(key(4999-done), make([]byte, 101))
+	}
+	if !errors.Is(err, errInjected) || done < 1000 {
+		t.Fatal(done, err)
+	}
+	for i := range done {
+		if v := tx.Root().Get(key(4999 - i)); v != nil {
+			t.Fatalf("Get gives %d bytes", len(v))
+		}
+	}
+	if k, _ := c.Next(); k != nil {
+		t.Errorf("a cursor gives %q", k)
+	}
+	if !errors.Is(tx.Err(), errInjected) {
+		t.Error(tx.Err())
+	}
+	if err := tx.Commit(); !errors.Is(err, errInjected) {
+		t.Error(err)
+	}
+	fsys.before.Store(nil)
+	if v := get(t, db, string(key(4999))); len(v) != 100 {
+		t.Errorf("%d bytes", len(v))
+	}
+	must(t, db.Check())
+}
+
+// A checkpoint that makes the log shorter waited for the tree with the checkpoint lock held, to have some of the backlog applied, even when a
+// transaction had got the tree first and applied all of it. When that came to need a checkpoint itself, the two waited for each other for ever,
+// and so did every writer from then on.
+func TestCheckpointBesideBulkInTheTree(t *testing.T) {
+	for range 5 {
+		db := mustOpen(t, &Options{LogLimit: minLimit, Durability: Relaxed, MemoryLimit: 1 << 20})
+		for range 2 {
+			mustPut(t, db, "first", "v")
+			get(t, db, "first")
+		}
+		for i := range 20 {
+			must(t, db.Update(func(tx *Tx) error {
+				for k := range 10 {
+					must(t, tx.Root().Put(fmt.Append(nil, "k", i, k), make([]byte, 500)))
+				}
+				return nil
+			}))
+		}
+		tx, err := db.Begin(true)
+		must(t, err)
+		db.lockTree(nil) // somebody applies
+		checkpointed := make(chan struct{})
+		go func() {
+			defer close(checkpointed)
+			if err := db.checkpointSome(); err != nil {
+				t.Error(err)
+			}
+		}()
+		for waiting := false; !waiting; time.Sleep(time.Millisecond) {
+			db.groups.mu.Lock()
+			waiting = db.groups.treeFree != nil
+			db.groups.mu.Unlock()
+		}
+		db.unlockTree()
+		tx.Root().Get([]byte("first")) // is most often faster than who was woken
+		for i := range 300 {
+			must(t, tx.Root().Put(fmt.Append(nil, "large", i), make([]byte, 3000)))
+		}
+		committed := make(chan struct{})
+		go func() {
+			defer close(committed)
+			if err := tx.Commit(); err != nil {
+				t.Error(err)
+			}
+		}()
+		waitFor(t, "the commit", committed)
+		waitFor(t, "the checkpoint", checkpointed)
+		must(t, db.Check())
+	}
+}
+
+// Relaxed commits became one group as long as nobody applied any, however many they were: then all of the backlog was one unit. To sort that took
+// more memory than the limit knows of, and committers waited until all of it had been applied.
+func TestUnitsAreBounded(t *testing.T) {
+	db := mustOpen(t, &Options{MemoryLimit: 1 << 20, Durability: Relaxed})
+	for range 2 {
+		mustPut(t, db, "first", "v")
+		get(t, db, "first")
+	}
+	db.lockTree(nil) // somebody applies
+	for i := 0; db.lateBytes() < db.backlogLimit()*9/10; i++ {
+		must(t, db.Update(func(tx *Tx) error {
+			for k := range 100 {
+				must(t, tx.Root().Put(fmt.Append(nil, k*7919%1000, i), nil))
+			}
+			return nil
+		}))
+	}
+	due, size := db.due(db.unitLimit()), int64(0)
+	for _, n := range due {
+		size += n.size()
+	}
+	if size > 2*db.unitLimit() || len(due) > 10 {
+		t.Errorf("a unit has %d bytes in %d groups, the limit is %d", size, len(due), db.unitLimit())
+	}
+	db.unlockTree()
+	must(t, db.Check())
+}
+
+// Room was promised as if all of the backlog were applied at once. In two units, each of which comes to nearly all leaves, it takes nearly twice as
+// much: on a full disk what had been acknowledged could not be applied, and a file grew beyond MaxSize.
+func TestPromiseForTwoUnits(t *testing.T) {
+	db := mustOpen(t, &Options{MemoryLimit: 512 << 10, Durability: Relaxed, LogLimit: 256 << 20})
+	const items = 27000
+	for i := range 27 {
+		must(t, db.Update(func(tx *Tx) error {
+			for k := range 1000 {
+				must(t, tx.Root().Put(fmt.Appendf(nil, "%07d", 100*(1000*i+k)), make([]byte, 1100)))
+			}
+			return nil
+		}))
+	}
+	must(t, db.Checkpoint())
+	get(t, db, "none")
+	size := func() int64 {
+		info, err := os.Stat(db.Path())
+		must(t, err)
+		return info.Size() >> 20
+	}
+	db.lockTree(nil) // somebody applies
+	for n := 0; db.lateBytes() < db.backlogLimit()/2; {
+		must(t, db.Update(func(tx *Tx) error {
+			for range 100 {
+				n++
+				must(t, tx.Root().Put(fmt.Appendf(nil, "%07d", n*7919%items*100+n%50), nil))
+			}
+			return nil
+		}))
+	}
+	promised := size()
+	db.unlockTree()
+	must(t, db.View(func(tx *Tx) error { return nil }))
+	if n := size(); n > promised {
+		t.Errorf("the file has %d MiB, promised were %d", n, promised)
+	}
+}
+
+// How much of the log the backlog keeps was judged by the bytes of its operations. A commit takes at least half a kibibyte of the log, so that with small
+// ones, and nobody who looked, a checkpoint thought that there was next to nothing to apply, and freed none of the log; and none began before it was full.
+// Then commits failed.
+func TestLogOfTinyCommits(t *testing.T) {
+	for _, d := range []Durability{Sync, Relaxed} {
+		db := mustOpen(t, &Options{LogLimit: minLimit, Durability: d})
+		for range 2 {
+			mustPut(t, db, "first", "v")
+			get(t, db, "first")
+		}
+		for i := range 2000 {
+			mustWith(t, db.Update(func(tx *Tx) error { return tx.Root().Put(fmt.Append(nil, i), nil) }), i, "commits")
+		}
+		if n := late(db); n > 500 {
+			t.Errorf("%d operations are late", n)
+		}
+		if n := db.stats.checkpoints.Load(); n < 4 {
+			t.Errorf("%d checkpoints", n)
+		}
+		must(t, db.Check())
+	}
+}

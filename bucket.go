@@ -40,7 +40,7 @@ func (b *Bucket) Writable() bool { return b.tx.Writable() }
 // use panics when the bucket cannot be read: the caller's method has no error to return.
 func (b *Bucket) use(method string) {
 	b.useDeferred(method)
-	if b.tx.writing != nil && (b.tx.deferred || b.tx.streak > 0) {
+	if b.tx.writing != nil && (b.tx.deferred || b.tx.streak > 0 || b.tx.lost) {
 		if err := b.tx.enterTree(); err != nil {
 			b.tree.Init(page.BucketHeader{}, nil, nil, nil) // the snapshot has not what the transaction has done: nothing is found
 			b.sequence = 0

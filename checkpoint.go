@@ -62,12 +62,18 @@ func (db *DB) Checkpoint() error {
 func (db *DB) checkpointAll() error { return db.checkpointNow(db.checkpoint) }
 
 // checkpointSome makes the log shorter, and frees what the last checkpoint retains: all that the tree has by now becomes durable. Of the backlog
-// only as much is applied before as brings it below half of the log; the rest stays there. So whoever
-// commits meanwhile does not wait until all of it has been applied.
+// only as much is applied before that no more than half of the log is kept for the rest. So whoever
+// commits meanwhile does not wait until all of it has been applied. A transaction that gets the tree first has applied everything, and is not
+// waited for: it may come to wait for this checkpoint.
 func (db *DB) checkpointSome() error {
 	return db.checkpointNow(func() error {
-		if db.lateBytes() > db.log.Live()/2 {
-			if _, err := db.drainUnit(nil); err != nil {
+		end, half := db.log.End().LSN, db.log.Live()/2
+		enough := func() bool { // groups.mu is held
+			return len(db.groups.late.groups) == 0 || int64(end-db.head.pos.LSN) <= half
+		}
+		for more := true; more; {
+			var err error
+			if more, err = db.drainUnit(enough); err != nil {
 				return outer(err)
 			}
 		}

@@ -152,7 +152,11 @@ func (db *DB) reserve(n int64) error {
 		if !errors.Is(err, wal.ErrFull) || tries == 2 {
 			return outer(err)
 		}
-		if err := db.checkpointSome(); err != nil {
+		checkpoint := db.checkpointSome
+		if tries > 0 { // the rest is still too much
+			checkpoint = db.checkpointAll
+		}
+		if err := checkpoint(); err != nil {
 			return err
 		}
 	}
@@ -310,12 +314,12 @@ func (db *DB) afterCommit(show bool, size int) {
 	case pending > db.opts.MemoryLimit/4 || late > db.drainLimit():
 		db.inBackground(&db.publisher, func() { db.noteBackground(db.drain()) })
 	}
-	if db.churned.Load() || db.unlooked.Add(int64(size)) >= lookEvery {
+	if db.churned.Load() || db.unlooked.Add(wal.TxSize(size)) >= lookEvery {
 		db.lookAround()
 	}
 }
 
-// lookEvery is how many bytes of operations may be committed without a look at what the log and the file take. Pages die where the
+// lookEvery is how many bytes may be logged without a look at what the log and the file take. Pages die where the
 // tree is changed, which most commits do not do.
 const lookEvery = 64 << 10
 

@@ -75,6 +75,9 @@ func (m move) String() string {
 // jump is any move that may touch a page for the first time.
 func (c *Cursor) jump(m move, key []byte) (k, v []byte) {
 	c.b.use(m.String())
+	if c.b.tx.writing != nil && c.b.tx.lost {
+		return nil, nil
+	}
 	if c.b.tx.managed {
 		return c.move(m, key)
 	}

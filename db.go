@@ -63,7 +63,7 @@ type DB struct {
 	background      sync.WaitGroup
 	publisher       atomic.Bool
 	churned         atomic.Bool  // the tree has been changed since lookAround
-	unlooked        atomic.Int64 // bytes of operations committed since
+	unlooked        atomic.Int64 // bytes of the log that commits have taken since
 	resting         atomic.Bool  // a timer is set: see rest
 	checkpointed    atomic.Int64 // when the last checkpoint ended, in nanoseconds since 1970
 	checkpointer    atomic.Bool

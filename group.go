@@ -272,7 +272,7 @@ func (db *DB) acknowledge(n *group) {
 	if n.applied {
 		db.groups.acked = n.end
 	} else {
-		db.groups.unite(n)
+		db.groups.unite(n, db.unitLimit())
 	}
 }
 

@@ -60,6 +60,7 @@ type writing struct {
 	leaves       int     // how often that was another one than before
 	caught       int     // of a transaction in the tree: where in ops they begin
 	streak       int     // puts and deletions since anything else was done in the tree: see collects
+	lost         bool    // the tree has only some of what the transaction has done, for good: that has failed
 	large        bool    // ops is the store's large buffer
 	restructures bool    // buckets have been made, deleted or moved
 	unknowing    bool    // the published snapshot does not have the buckets that there are
