@@ -933,3 +933,51 @@ func TestLogOfTinyCommits(t *testing.T) {
 		must(t, db.Check())
 	}
 }
+
+// A group refers to the operations of a large transaction instead of copying them. The buffer of one that was small enough to be kept could have
+// room for a large one: then the next transaction was given that buffer while the group still referred to it, and wrote over what was on its way to the
+// log. An acknowledged commit was gone after a crash, with all behind it.
+func TestLargeOperationsInAKeptBuffer(t *testing.T) {
+	fsys := newHookFS()
+	db := mustOpen(t, &Options{fs: fsys})
+	for range 2 {
+		mustPut(t, db, "first", "v")
+		get(t, db, "first")
+	}
+	db.opsBuffer = make(wal.Ops, 0, wal.LargeOps*3/2) // as one just below a mebibyte may leave it
+	tx, err := db.Begin(true)
+	must(t, err)
+	n := 0
+	for ; len(tx.ops) < wal.LargeOps; n++ {
+		must(t, tx.Root().Put(fmt.Appendf(nil, "k%05d", n), bytes.Repeat([]byte("v"), 1000)))
+	}
+	reached, release := make(chan struct{}), make(chan struct{})
+	var once atomic.Bool
+	hook := hookFunc(func(kind vfs.Kind, f vfs.File, _ int64, p []byte) error {
+		if kind == vfs.KindWrite && isLog(f) && p == nil && once.CompareAndSwap(false, true) {
+			close(reached)
+			<-release
+		}
+		return nil
+	})
+	fsys.before.Store(&hook)
+	committed := make(chan error, 1)
+	go func() { committed <- tx.Commit() }()
+	<-reached
+	next, err := db.Begin(true)
+	must(t, err)
+	for i := range 100 {
+		must(t, next.Root().Put(fmt.Appendf(nil, "n%05d", i), make([]byte, 1000)))
+	}
+	close(release)
+	must(t, <-committed)
+	must(t, next.Rollback())
+	c := mustOpenAt(t, crashCopy(t, db.Path()), nil)
+	must(t, c.View(func(tx *Tx) error {
+		if got := tx.Root().Len(); got != n+1 {
+			t.Errorf("%d items after a crash, want %d", got, n+1)
+		}
+		return nil
+	}))
+	has(t, c, "k00000", string(bytes.Repeat([]byte("v"), 1000)))
+}

@@ -185,10 +185,14 @@ func (db *DB) makeRoom() error {
 	return db.publish()
 }
 
-// end marks a write transaction as finished, keeps its buffer, and lets go of the tree. The writer lock is held.
+// end marks a write transaction as finished, keeps its buffer, unless the group may refer to it, and lets go of the tree. The writer lock is held.
 func (tx *Tx) end() {
 	tx.done.Store(true)
-	if tx.ops != nil && cap(tx.ops) <= keepOps && len(tx.ops) < wal.LargeOps && !tx.large {
+	switch {
+	case tx.large:
+	case len(tx.ops) >= wal.LargeOps || cap(tx.ops) > keepOps:
+		tx.db.opsBuffer = nil
+	case tx.ops != nil:
 		tx.db.opsBuffer = tx.ops[:0]
 	}
 	tx.ops = nil
