@@ -171,7 +171,7 @@ func (tx *Tx) collects() bool {
 
 // collected does what has been collected if it is much by now.
 func (tx *Tx) collected() error {
-	switch n := int64(len(tx.ops) - tx.caught); {
+	switch n := int64(len(tx.ops) - tx.caught + opCost*tx.postponed); {
 	case n > tx.db.bulkLimit(), !tx.bulk && int64(len(tx.ops)) > tx.db.bulkLimit():
 		streak := tx.streak
 		err := tx.catchUp()

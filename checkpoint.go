@@ -295,7 +295,7 @@ func (c *checkpoint) complete(m page.Meta) error {
 	set := c.set
 	c.set = nil
 	db.stats.checkpoints.Add(1)
-	db.checkpointed.Store(time.Now().UnixNano())
+	db.checkpointed.Store(int64(time.Since(db.opened)))
 	if _, err := db.free.Cut(set, db.cut); err != nil {
 		db.noteBackground(err) // the file is longer than it had to be
 	}
@@ -365,7 +365,7 @@ func (db *DB) checkpointDue() bool {
 	if db.log.Live() > db.opts.LogLimit/8*5 {
 		return true
 	}
-	return db.retains(0.5) || db.retains(0.125) && time.Now().UnixNano()-db.checkpointed.Load() > int64(checkpointPause)
+	return db.retains(0.5) || db.retains(0.125) && int64(time.Since(db.opened))-db.checkpointed.Load() > int64(checkpointPause)
 }
 
 // checkpointPause is how long a checkpoint that only gives back space is put off after the one before.

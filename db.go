@@ -65,7 +65,8 @@ type DB struct {
 	churned         atomic.Bool  // the tree has been changed since lookAround
 	unlooked        atomic.Int64 // bytes of the log that commits have taken since
 	resting         atomic.Bool  // a timer is set: see rest
-	checkpointed    atomic.Int64 // when the last checkpoint ended, in nanoseconds since 1970
+	opened          time.Time
+	checkpointed    atomic.Int64 // when the last checkpoint ended, in nanoseconds since opened
 	checkpointer    atomic.Bool
 	backgroundError atomic.Pointer[error]
 
@@ -140,7 +141,7 @@ func Open(path string, opts *Options) (*DB, error) {
 }
 
 func newDB(path string, o Options) *DB {
-	db := &DB{path: path, opts: o, left: make(chan struct{}, 1)}
+	db := &DB{path: path, opts: o, left: make(chan struct{}, 1), opened: time.Now()}
 	db.groups.baton = make(chan struct{}, 1)
 	db.batch.db = db
 	return db

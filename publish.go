@@ -14,7 +14,13 @@ func (db *DB) publish() error {
 	if err := db.applyAcknowledged(); err != nil {
 		return outer(err)
 	}
-	return db.publishApplied()
+	if err := db.publishApplied(); err != nil {
+		return err
+	}
+	if db.churned.Load() { // perhaps nobody commits any more
+		db.restLater()
+	}
+	return nil
 }
 
 // publishApplied is publish for what the tree has.

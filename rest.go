@@ -17,7 +17,7 @@ const minRest = 16 << 20
 
 // restLater has a timer look whether the store is at rest, if there is something to be done then.
 func (db *DB) restLater() {
-	if db.volatile || !db.unshapely() && !db.spacious() || !db.resting.CompareAndSwap(false, true) {
+	if db.volatile || db.resting.Load() || !db.unshapely() && !db.spacious() || !db.resting.CompareAndSwap(false, true) {
 		return
 	}
 	tx := db.newestCommit()
