@@ -118,6 +118,26 @@ func crashRange(g *crashGen, k uint64) {
 	}
 }
 
+// crashMegabyte makes transactions of a megabyte and more, deferred ones and such as are in the tree and collect.
+func crashMegabyte(g *crashGen, k uint64) {
+	switch k % 4 {
+	case 1:
+		for i := range 620 {
+			g.put(nil, fmt.Sprintf("m%04d", (i*37+int(k))%700), 1700+g.IntN(300))
+		}
+	case 3:
+		g.do(crashOp{kind: "sequence", n: g.Uint64()})
+		for i := range 700 {
+			g.put(nil, fmt.Sprintf("m%04d", (i*41+int(k))%750), g.IntN(200))
+		}
+		for range 50 {
+			g.do(crashOp{kind: "del", key: fmt.Sprintf("m%04d", g.IntN(750))})
+		}
+	default:
+		crashSmall(g, k)
+	}
+}
+
 // crashWork is a workload.
 type crashWork struct {
 	name    string
@@ -166,6 +186,7 @@ var crashWorks = []crashWork{
 			}
 		})
 		wg.Wait()
+		r.view() // also after a checkpoint that has poisoned
 	}},
 	{name: "goroutines", profile: crashSmall, threads: true, run: func(r *crashRun) {
 		var wg sync.WaitGroup
@@ -182,6 +203,7 @@ var crashWorks = []crashWork{
 			r.checkpoint()
 		})
 		wg.Wait()
+		r.view()
 		r.close()
 	}},
 	{name: "followers", profile: crashSmall, threads: true, slow: ".db-wal", run: func(r *crashRun) {
@@ -266,6 +288,15 @@ var crashWorks = []crashWork{
 		r.view()
 		r.relax(3)
 		r.close()
+	}},
+	{name: "megabytes", profile: crashMegabyte, threads: true, run: func(r *crashRun) {
+		r.commit(2)
+		r.view()
+		r.commit(3)
+		r.checkpoint()
+		r.commit(3)
+		r.view()
+		r.commit(1)
 	}},
 	{name: "spill", profile: crashSpill, opts: Options{MemoryLimit: minLimit, LogLimit: 4 << 20}, threads: true, run: func(r *crashRun) {
 		r.commit(6)
