@@ -156,8 +156,7 @@ func (b *Bucket) amongLong() (long bool, err error) {
 // looks, when there are many, or at its end, sorted: as the backlog is applied, and for the same reasons.
 
 // collectFrom is how many puts and deletions a transaction makes in the tree, behind each other, before it collects the next ones. A few
-// at a time would only be looked up twice. Those also see to it that no cursor goes on in a leaf without looking: all were placed before, and
-// notice that the tree has changed.
+// at a time would only be looked up twice.
 const collectFrom = 256
 
 // collects reports whether a put or a deletion is to be collected, and counts it as one that is not if not.

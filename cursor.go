@@ -39,7 +39,7 @@ func (c *Cursor) Seek(key []byte) (k, v []byte) { return c.jump(seekItem, key) }
 
 // Next goes to the next item and returns it; nil: there is none.
 func (c *Cursor) Next() (k, v []byte) {
-	if !c.b.tx.done.Load() && (c.b.nesting == nil || !c.b.dead) {
+	if !c.b.tx.done.Load() && (c.b.nesting == nil || !c.b.dead && c.b.tx.postponed == 0) {
 		if k, v := c.c.Step(); k != nil {
 			return k, v
 		}
@@ -49,7 +49,7 @@ func (c *Cursor) Next() (k, v []byte) {
 
 // Prev goes to the previous item and returns it; nil: there is none.
 func (c *Cursor) Prev() (k, v []byte) {
-	if !c.b.tx.done.Load() && (c.b.nesting == nil || !c.b.dead) {
+	if !c.b.tx.done.Load() && (c.b.nesting == nil || !c.b.dead && c.b.tx.postponed == 0) {
 		if k, v := c.c.StepBack(); k != nil {
 			return k, v
 		}
