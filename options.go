@@ -88,7 +88,7 @@ type Options struct {
 	MaxSize int64
 
 	// MemoryLimit bounds the bytes of changed pages that are kept on the heap before they
-	// are written to the data file, and twice as much, outside of the heap, of changes that are not in pages yet. 0: 16 MiB; at least 256 KiB.
+	// are written to the data file, and two and a half times as much, outside of the heap, of changes that are not in pages yet. 0: 16 MiB; at least 256 KiB.
 	MemoryLimit int64
 
 	// OnOldReader, if it is set, is called once for each state that has been read for longer than OldReaderAge, in this process
