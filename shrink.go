@@ -32,8 +32,8 @@ const maxShrinkDepth = 64
 // the store is poisoned by it.
 func (db *DB) shrink() error {
 	db.checkpointing.Lock() // one that has begun meanwhile keeps pages from being used
-	db.checkpointing.Unlock()
 	db.reclaim()
+	db.checkpointing.Unlock()
 	limit, ok := db.shrinkable()
 	if !ok {
 		return nil
