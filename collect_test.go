@@ -133,7 +133,7 @@ func (c *collector) look(cursors []*Cursor) {
 // committed, with the log or without, is what a map would hold, after recovery too.
 func TestCollected(t *testing.T) {
 	for _, opt := range []Options{{}, {MemoryLimit: minLimit, LogLimit: 1 << 20}} {
-		for seed := range uint64(6) {
+		for seed := range uint64(3) {
 			path := filepath.Join(t.TempDir(), "a.db")
 			db := mustOpenAt(t, path, &opt)
 			rng := rand.New(rand.NewPCG(seed, 7))
@@ -145,17 +145,17 @@ func TestCollected(t *testing.T) {
 				}
 				return err
 			}))
-			for range 6 {
+			for range 4 {
 				was := maps.Clone(model)
 				undo := errors.New("undo")
 				err := db.Update(func(tx *Tx) error {
 					c := &collector{t: t, rng: rng, tx: tx, model: model, keys: 3000}
 					cur := tx.Root().Cursor() // the transaction is in the tree
 					for range 3 {
-						c.stretch(rng.IntN(3000))
+						c.stretch(rng.IntN(1500))
 						c.look([]*Cursor{cur})
 					}
-					c.stretch(rng.IntN(3000))
+					c.stretch(rng.IntN(1500))
 					if err := tx.Root().Put([]byte("a"), nil); !errors.Is(err, ErrIncompatibleValue) {
 						t.Fatalf("a value under a bucket's name: %v", err)
 					}

@@ -531,7 +531,9 @@ func (db *DB) release() error {
 		// A lock belongs to the open file, which a mapping that is still about would keep open.
 		errs = append(errs, db.unlock(), db.file.Close())
 	}
+	db.groups.mu.Lock() // a reader that has been turned away may look at it: see publish
 	db.groups.late.memory.close()
+	db.groups.mu.Unlock()
 	if db.largeOps != nil {
 		vfs.FreeMemory(db.largeOps)
 	}
