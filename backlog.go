@@ -2,15 +2,10 @@ package folio
 
 import (
 	"errors"
-	"math"
 	"runtime/debug"
 	"slices"
-	"syscall"
 
-	"github.com/foliodb/folio/freelist"
-	"github.com/foliodb/folio/internal/vfs"
 	"github.com/foliodb/folio/page"
-	"github.com/foliodb/folio/wal"
 )
 
 // A transaction that only puts and deletes plain items, and reads nothing, need not touch the tree: its operations are
@@ -34,9 +29,8 @@ import (
 // backlog is what the tree does not have yet. Guarded by groups.mu.
 type backlog struct {
 	groups        []*group // in order; the last may be open
-	ops           int
-	leaves        int // how many they touch at most, as each transaction saw it
-	coveredLeaves int // for how many, and for how many bytes, the file has room
+	leaves        int      // how many they touch at most, as each transaction saw it
+	coveredLeaves int      // for how many, and for how many bytes, the file has room
 	coveredBytes  int64
 	rounds        int   // how often that has been taken back to what there is
 	bytes         int64 // of operations
@@ -152,90 +146,6 @@ func (b *Bucket) amongLong() (long bool, err error) {
 	return long, err
 }
 
-// Once it is in the tree, a transaction that goes on with nothing but puts and deletions collects them, and does them when somebody
-// looks, when there are many, or at its end, sorted: as the backlog is applied, and for the same reasons.
-
-// collectFrom is how many puts and deletions a transaction makes in the tree, behind each other, before it collects the next ones. A few
-// at a time would only be looked up twice.
-const collectFrom = 256
-
-// collects reports whether a put or a deletion is to be collected, and counts it as one that is not if not.
-func (tx *Tx) collects() bool {
-	if tx.replaying || tx.db.volatile {
-		return false
-	}
-	tx.streak++
-	return tx.streak > collectFrom
-}
-
-// collected does what has been collected if it is much by now.
-func (tx *Tx) collected() error {
-	switch n := int64(len(tx.ops) - tx.caught + opCost*tx.postponed); {
-	case n > tx.db.bulkLimit(), !tx.bulk && int64(len(tx.ops)) > tx.db.bulkLimit():
-		streak := tx.streak
-		err := tx.catchUp()
-		tx.streak = streak
-		return err
-	}
-	return nil
-}
-
-// catchUp does in the tree what has been collected.
-func (tx *Tx) catchUp() error {
-	tx.streak = 0
-	if tx.postponed == 0 && !tx.lost {
-		return nil
-	}
-	if tx.failed != nil {
-		return tx.failed
-	}
-	tx.lost = true
-	s := &tx.db.sorter
-	err := s.add(tx.ops[tx.caught:])
-	if err == nil {
-		err = s.apply(tx)
-	}
-	s.reset()
-	if err != nil {
-		return tx.doom(err)
-	}
-	tx.postponed, tx.lost = 0, false
-	if tx.bulk {
-		tx.ops, tx.selected = tx.ops[:0], nil
-	}
-	tx.logged()
-	return nil
-}
-
-// makeRoom sees to it that n bytes more of operations do not make a large buffer grow on the heap, where each step leaves the one before to the
-// collector: there is a buffer for all that the limits allow, outside of the heap.
-func (tx *Tx) makeRoom(n int) {
-	db := tx.db
-	need := len(tx.ops) + n + 64 + len(tx.ops)/64
-	if need <= cap(tx.ops) || need < wal.LargeOps || tx.large {
-		return
-	}
-	if db.largeOps == nil {
-		db.largeOps = vfs.Memory(int(db.bulkLimit()) + 2*wal.LargeOps)
-	}
-	if need > len(db.largeOps) {
-		return
-	}
-	tx.ops = db.largeOps[:copy(db.largeOps, tx.ops)]
-	tx.large = true
-}
-
-// giveOps gives the transaction's operations, if they are in the large buffer and too many to be copied, to the arena. groups.mu is held.
-func (tx *Tx) giveOps() bool {
-	db := tx.db
-	if !tx.large || len(tx.ops) < wal.LargeOps || &tx.ops[0] != &db.largeOps[0] {
-		return false
-	}
-	db.groups.late.memory.adopt(db.largeOps)
-	db.largeOps = nil
-	return true
-}
-
 // enterTree takes a deferred transaction over to the tree, where everything else happens: the backlog is applied, and then what the
 // transaction has done so far. On an error the transaction is doomed. What it reads through stays its own until its end, be it the
 // snapshot or the tree.
@@ -257,7 +167,6 @@ func (tx *Tx) enterTree() error {
 	if err := tx.repeat(); err != nil {
 		return tx.doom(err)
 	}
-	tx.lost = false
 	if tx.postponed >= collectFrom {
 		tx.streak = collectFrom
 	}
@@ -308,14 +217,7 @@ func (tx *Tx) repeat() error {
 	if err := tx.root.reopen(); err != nil {
 		return err
 	}
-	if len(tx.ops) == 0 {
-		return nil
-	}
-	var s sorter
-	if err := s.add(tx.ops); err != nil {
-		return err
-	}
-	return s.apply(tx)
+	return tx.doSorted(tx.ops)
 }
 
 // reopen looks up again, in the tree, the nested buckets of which there are handles. No bucket has been made, deleted or moved
@@ -373,7 +275,6 @@ func (tx *Tx) joinDeferred() (*group, error) {
 	joined = true
 	n.lateOps += tx.postponed
 	n.leaves += tx.leaves
-	g.late.ops += tx.postponed
 	if tx.giveOps() {
 		n.late = append(n.late, tx.ops)
 	} else {
@@ -385,91 +286,6 @@ func (tx *Tx) joinDeferred() (*group, error) {
 	db.last = tx.id
 	db.stats.commits.Add(1)
 	return n, nil
-}
-
-// promise sees to it that the data file has room for the pages that applying the backlog, with some operations more, will take:
-// an acknowledged commit must not meet a full disk. Random keys come to u(1-exp(-n/u)) of u leaves after n times; n
-// counts how often an operation was about another leaf than the one before, so ascending keys take little; and what is applied
-// in more than one unit takes its leaves twice, since what was superseded is free only when nobody looks at it; a quarter more is for splits and branches. Where leaves are full to the brim it may be too little: then the file has to grow when the
-// backlog is applied, and if it cannot, readers get the error until there is space. Nothing is lost by that.
-//
-// What is asked for counts as part of the backlog, from before room is made for it: who applies the backlog
-// meanwhile leaves that much of the promise. It is taken back on an error. A little more is promised at a time, so that not every commit has
-// to ask. groups.mu is held, but not while the file grows.
-func (db *DB) promise(leaves, size int) error {
-	g := &db.groups
-	l := &g.late
-	l.add(leaves, size)
-	if l.leaves <= l.coveredLeaves && l.bytes <= l.coveredBytes {
-		return nil
-	}
-	ahead, more := l.leaves/promisePart, l.bytes/promisePart
-	for {
-		covered, bytes := l.leaves+ahead, l.bytes+more
-		need, round := db.needed(covered, bytes), l.rounds
-		g.mu.Unlock()
-		err := db.free.Promise(need, db.mostPages())
-		g.mu.Lock()
-		switch {
-		case err == nil && l.rounds != round: // a unit has begun or ended: it may be another promise by now
-		case err == nil:
-			l.coveredLeaves, l.coveredBytes = covered, bytes
-			return nil
-		case ahead+int(more) == 0 || !isFull(err):
-			l.add(-leaves, -size)
-			return err
-		default:
-			ahead, more = 0, 0
-		}
-	}
-}
-
-// promisePart is how much more than is needed is promised at a time: one in so many.
-const promisePart = 4
-
-// isFull reports whether err tells that there is no more space to be had.
-func isFull(err error) bool {
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, freelist.ErrFull) || errors.Is(err, ErrMaxSizeReached)
-}
-
-// mostPages is how long MaxSize lets the file become. A promise counts it by itself: growFile does not while the backlog is applied, and
-// cannot tell for whom the file grows.
-func (db *DB) mostPages() page.ID {
-	if limit := db.opts.MaxSize; limit > 0 {
-		return page.ID(min(limit/int64(db.pageSize), math.MaxUint32))
-	}
-	return math.MaxUint32
-}
-
-// promised returns how many pages applying the backlog may take, and forgets what was promised beyond that. groups.mu is held.
-func (db *DB) promised() uint64 {
-	l := &db.groups.late
-	l.uncover()
-	return db.needed(l.leaves, l.bytes)
-}
-
-// uncover forgets what was promised ahead: from now on it counts differently. mu is held.
-func (l *backlog) uncover() {
-	l.coveredLeaves, l.coveredBytes = l.leaves, l.bytes
-	l.rounds++
-}
-
-// maxCaution bounds, in pages, what is promised for the case that every leaf splits, and none shares its branches with another.
-const maxCaution = 4096
-
-// needed returns how many pages a backlog may take.
-func (db *DB) needed(leaves int, bytes int64) uint64 {
-	if leaves == 0 {
-		return 0
-	}
-	used, n := max(float64(db.free.Alive()), 1), float64(leaves)
-	once := used * (1 - math.Exp(-n/used))
-	bound := used*(1-math.Exp(-3*n/used)) + n
-	touched := once
-	if db.applying.Load() || bytes+int64(opCost*leaves) > db.unitLimit() { // the pages of a unit under way count as if they were free
-		touched = 2 * used * (1 - math.Exp(-n/(2*used)))
-	}
-	return uint64(1.25*touched+min(bound-once, maxCaution)) + uint64(2*bytes/int64(db.pageSize)) + 8
 }
 
 func (l *backlog) add(leaves, bytes int) {
@@ -703,7 +519,6 @@ func (g *groups) applied(due []*group) {
 	for _, n := range due {
 		n.applied = true
 		g.late.add(-n.leaves, 0)
-		g.late.ops -= n.lateOps
 		for _, ops := range n.late {
 			g.late.add(0, -len(ops))
 			if n.log == nil {
@@ -729,6 +544,3 @@ func (l *backlog) keep(late [][]byte, ops []byte) [][]byte {
 	}
 	return append(late, l.memory.add(ops))
 }
-
-// collecting reports whether ops holds, at its end, what the tree does not have.
-func (tx *Tx) collecting() bool { return !tx.deferred && tx.streak > collectFrom }

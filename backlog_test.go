@@ -10,7 +10,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -23,7 +22,11 @@ import (
 func late(db *DB) int {
 	db.groups.mu.Lock()
 	defer db.groups.mu.Unlock()
-	return db.groups.late.ops
+	n := 0
+	for _, g := range db.groups.late.groups {
+		n += g.lateOps
+	}
+	return n
 }
 
 // Transactions that only put and delete do not touch the tree until somebody looks, and then all of them are there, in the
@@ -67,13 +70,7 @@ func TestDeferredAgainstModel(t *testing.T) {
 		rng := rand.New(rand.NewPCG(seed, 3))
 		db := mustOpen(t, nil)
 		model := map[string]string{}
-		must(t, db.Update(func(tx *Tx) error {
-			a, err := tx.CreateBucket([]byte("a"))
-			if err == nil {
-				_, err = a.CreateBucket([]byte("b"))
-			}
-			return err
-		}))
+		mustNest(t, db)
 		for range 40 {
 			was := maps.Clone(model)
 			err := db.Update(func(tx *Tx) error {
@@ -329,48 +326,6 @@ func leafOf(t *testing.T, db *DB, key []byte) (id page.ID, from, to string) {
 	return id, from, to
 }
 
-// On a full disk a commit fails that has no room for its pages, and what was acknowledged before can be read: space for
-// it has been promised.
-func TestDeferredOnFullDisk(t *testing.T) {
-	fsys := newHookFS()
-	db := mustOpen(t, &Options{fs: fsys})
-	mustPut(t, db, "first", "v")
-	var full atomic.Bool
-	hook := hookFunc(func(kind vfs.Kind, f vfs.File, _ int64, _ []byte) error {
-		if full.Load() && kind == vfs.KindAllocate && !isLog(f) {
-			return syscall.ENOSPC
-		}
-		return nil
-	})
-	fsys.before.Store(&hook)
-	full.Store(true)
-	acknowledged := 0
-	for i := 0; ; i++ {
-		err := db.Update(func(tx *Tx) error { return tx.Root().Put(fmt.Appendf(nil, "%05d", i), make([]byte, 1000)) })
-		if err != nil {
-			if !errors.Is(err, syscall.ENOSPC) {
-				t.Fatal(err)
-			}
-			break
-		}
-		acknowledged++
-	}
-	must(t, db.View(func(tx *Tx) error {
-		if n := tx.Root().Len(); n != acknowledged+1 {
-			t.Errorf("%d items, want %d", n, acknowledged+1)
-		}
-		return nil
-	}))
-	must(t, db.Check())
-	full.Store(false)
-	mustPut(t, db, "last", "v")
-	has(t, db, "last", "v")
-	must(t, db.Check())
-	if acknowledged < 10 {
-		t.Errorf("only %d commits found room", acknowledged)
-	}
-}
-
 // The limit of the backlog bounds the heap: who commits faster than the tree takes it waits.
 func TestBacklogIsBounded(t *testing.T) {
 	db := mustOpen(t, &Options{MemoryLimit: minLimit, Durability: Relaxed})
@@ -403,16 +358,7 @@ func mustWith(t *testing.T, err error, where ...any) {
 func TestCloseWaitsForWhoApplies(t *testing.T) {
 	fsys := newHookFS()
 	db := mustOpen(t, &Options{fs: fsys, MemoryLimit: minLimit})
-	key := func(i int) []byte { return fmt.Appendf(nil, "key%05d", i) }
-	must(t, db.Update(func(tx *Tx) error {
-		for i := range 3000 {
-			if err := tx.Root().Put(key(i), make([]byte, 100)); err != nil {
-				return err
-			}
-		}
-		return nil
-	}))
-	must(t, db.Checkpoint())
+	key := fillTree(t, db, 3000)
 	for i := range 200 {
 		must(t, db.Update(func(tx *Tx) error {
 			tx.SetDurability(Relaxed)
@@ -461,68 +407,6 @@ func TestCloseWaitsForWhoApplies(t *testing.T) {
 	}
 	close(release)
 	all.Wait()
-}
-
-// MaxSize does not count for what was acknowledged. While that was applied it did not count for the promises of new commits either, so
-// that they were acknowledged too, and the file grew as long as somebody committed beside.
-func TestMaxSizeBesideUnit(t *testing.T) {
-	fsys := newHookFS()
-	const limit = 2 << 20
-	db := mustOpen(t, &Options{fs: fsys, MemoryLimit: 1 << 20, MaxSize: limit, Durability: Relaxed})
-	put := func(name string, i, size int) error {
-		return db.Update(func(tx *Tx) error { return tx.Root().Put(fmt.Appendf(nil, "%s%05d", name, i), make([]byte, size)) })
-	}
-	must(t, db.Update(func(tx *Tx) error {
-		for i := range 3000 {
-			if err := tx.Root().Put(fmt.Appendf(nil, "key%05d", i), make([]byte, 100)); err != nil {
-				return err
-			}
-		}
-		return nil
-	}))
-	must(t, db.Checkpoint())
-	for i := range 1000 {
-		must(t, put("key", 3*i, 101))
-	}
-	var once atomic.Bool
-	reached, release := make(chan struct{}), make(chan struct{})
-	hook := hookFunc(func(kind vfs.Kind, f vfs.File, _ int64, _ []byte) error {
-		if kind == vfs.KindWrite && !isLog(f) && once.CompareAndSwap(false, true) {
-			close(reached)
-			<-release
-		}
-		return nil
-	})
-	fsys.before.Store(&hook)
-	done := make(chan error, 1)
-	go func() { done <- db.drain() }()
-	<-reached // the unit is spilled
-	committed := make(chan error, 1)
-	go func() {
-		for i := 0; ; i++ {
-			if err := put("new", i, 900); err != nil {
-				committed <- err
-				return
-			}
-		}
-	}()
-	grown := func() bool {
-		info, err := os.Stat(db.Path())
-		must(t, err)
-		return info.Size() > limit
-	}
-	for range 50 { // soon the next commit waits for the tree
-		if time.Sleep(2 * time.Millisecond); grown() {
-			t.Error("the file is longer than MaxSize for commits that need not have been acknowledged")
-			break
-		}
-	}
-	close(release)
-	must(t, <-done)
-	if err := <-committed; !errors.Is(err, ErrMaxSizeReached) {
-		t.Error(err)
-	}
-	must(t, db.Check())
 }
 
 // Buckets were looked for among all that the backlog speaks of, one by one. With one for each of a hundred thousand users a unit took half a
@@ -634,29 +518,14 @@ func TestDeferredBesideDamagedRuns(t *testing.T) {
 func TestGetWithoutTheTree(t *testing.T) {
 	fsys := newHookFS()
 	db := mustOpen(t, &Options{fs: fsys, MemoryLimit: minLimit, Durability: Relaxed})
-	key := func(i int) []byte { return fmt.Appendf(nil, "key%05d", i) }
-	must(t, db.Update(func(tx *Tx) error {
-		for i := range 3000 {
-			if err := tx.Root().Put(key(i), make([]byte, 100)); err != nil {
-				return err
-			}
-		}
-		return nil
-	}))
-	must(t, db.Checkpoint())
+	key := fillTree(t, db, 3000)
 	for i := range 200 {
 		must(t, db.Update(func(tx *Tx) error { return tx.Root().Put(key(10*i), make([]byte, 101)) }))
 	}
 	tx, err := db.Begin(true)
 	must(t, err)
 	must(t, tx.Root().Put(key(0), []byte("own")))
-	hook := hookFunc(func(kind vfs.Kind, f vfs.File, _ int64, _ []byte) error {
-		if kind == vfs.KindWrite && !isLog(f) {
-			return errInjected
-		}
-		return nil
-	})
-	fsys.before.Store(&hook)
+	failDataWrites(fsys)
 	for range 2 {
 		if v := tx.Root().Get(key(0)); v != nil {
 			t.Errorf("Get gives %d bytes", len(v))
@@ -665,12 +534,7 @@ func TestGetWithoutTheTree(t *testing.T) {
 			t.Errorf("a cursor gives %q, Len %d", k, tx.Root().Len())
 		}
 	}
-	if !errors.Is(tx.Err(), errInjected) {
-		t.Error(tx.Err())
-	}
-	if err := tx.Commit(); !errors.Is(err, errInjected) {
-		t.Error(err)
-	}
+	hasFailed(t, tx)
 	fsys.before.Store(nil)
 	if v := get(t, db, string(key(0))); len(v) != 101 {
 		t.Errorf("%d bytes", len(v))
@@ -705,92 +569,6 @@ func TestDeferredUnderLongNames(t *testing.T) {
 		}
 		return nil
 	}))
-	must(t, db.Check())
-}
-
-// That a key names a bucket is told at once, by a transaction that is deferred or collects too, although these do not look at the leaf
-// if the branch above says that there are no buckets in it.
-func TestPutUnderABucketsName(t *testing.T) {
-	db := mustOpen(t, nil)
-	must(t, db.Update(func(tx *Tx) error {
-		for i := range 2000 {
-			must(t, tx.Root().Put(fmt.Appendf(nil, "%05d", i), make([]byte, 100)))
-		}
-		_, err := tx.CreateBucket([]byte("01000b"))
-		return err
-	}))
-	get(t, db, "01000")
-	must(t, db.Update(func(tx *Tx) error {
-		if err := tx.Root().Put([]byte("01000b"), nil); !errors.Is(err, ErrIncompatibleValue) || !tx.deferred {
-			t.Errorf("deferred %v: %v", tx.deferred, err)
-		}
-		if err := tx.Root().Delete([]byte("01000b")); !errors.Is(err, ErrIncompatibleValue) || !tx.deferred {
-			t.Errorf("deferred %v: %v", tx.deferred, err)
-		}
-		tx.Root().Len()
-		for i := range 2 * collectFrom {
-			must(t, tx.Root().Put(fmt.Appendf(nil, "%05d", i), make([]byte, 100)))
-		}
-		if err := tx.Root().Put([]byte("01000b"), nil); !errors.Is(err, ErrIncompatibleValue) || tx.postponed == 0 {
-			t.Errorf("%d collected: %v", tx.postponed, err)
-		}
-		return nil
-	}))
-	must(t, db.Check())
-}
-
-// When what had been collected could not be done in the tree, the put that was told of it failed, and the puts before, which had
-// succeeded, were partly missing: Get found nothing, or the old value, and Err did not tell.
-func TestGetAfterFailedCatchUp(t *testing.T) {
-	fsys := newHookFS()
-	db := mustOpen(t, &Options{fs: fsys, MemoryLimit: minLimit, Durability: Relaxed})
-	key := func(i int) []byte { return fmt.Appendf(nil, "key%05d", i) }
-	must(t, db.Update(func(tx *Tx) error {
-		for i := range 5000 {
-			if err := tx.Root().Put(key(i), make([]byte, 100)); err != nil {
-				return err
-			}
-		}
-		return nil
-	}))
-	must(t, db.Checkpoint())
-	tx, err := db.Begin(true)
-	must(t, err)
-	tx.Root().Get(key(0))
-	c := tx.Cursor()
-	c.First()
-	hook := hookFunc(func(kind vfs.Kind, f vfs.File, _ int64, _ []byte) error {
-		if kind == vfs.KindWrite && !isLog(f) {
-			return errInjected
-		}
-		return nil
-	})
-	fsys.before.Store(&hook)
-	done := 0
-	for ; err == nil; done++ {
-		err = tx.Root().Put(key(4999-done), make([]byte, 101))
-	}
-	if !errors.Is(err, errInjected) || done < 1000 {
-		t.Fatal(done, err)
-	}
-	for i := range done {
-		if v := tx.Root().Get(key(4999 - i)); v != nil {
-			t.Fatalf("Get gives %d bytes", len(v))
-		}
-	}
-	if k, _ := c.Next(); k != nil {
-		t.Errorf("a cursor gives %q", k)
-	}
-	if !errors.Is(tx.Err(), errInjected) {
-		t.Error(tx.Err())
-	}
-	if err := tx.Commit(); !errors.Is(err, errInjected) {
-		t.Error(err)
-	}
-	fsys.before.Store(nil)
-	if v := get(t, db, string(key(4999))); len(v) != 100 {
-		t.Errorf("%d bytes", len(v))
-	}
 	must(t, db.Check())
 }
 
@@ -873,44 +651,6 @@ func TestUnitsAreBounded(t *testing.T) {
 	must(t, db.Check())
 }
 
-// Room was promised as if all of the backlog were applied at once. In two units, each of which comes to nearly all leaves, it takes nearly twice as
-// much: on a full disk what had been acknowledged could not be applied, and a file grew beyond MaxSize.
-func TestPromiseForTwoUnits(t *testing.T) {
-	db := mustOpen(t, &Options{MemoryLimit: 512 << 10, Durability: Relaxed, LogLimit: 256 << 20})
-	const items = 27000
-	for i := range 27 {
-		must(t, db.Update(func(tx *Tx) error {
-			for k := range 1000 {
-				must(t, tx.Root().Put(fmt.Appendf(nil, "%07d", 100*(1000*i+k)), make([]byte, 1100)))
-			}
-			return nil
-		}))
-	}
-	must(t, db.Checkpoint())
-	get(t, db, "none")
-	size := func() int64 {
-		info, err := os.Stat(db.Path())
-		must(t, err)
-		return info.Size() >> 20
-	}
-	db.lockTree(nil) // somebody applies
-	for n := 0; db.lateBytes() < db.backlogLimit()/2; {
-		must(t, db.Update(func(tx *Tx) error {
-			for range 100 {
-				n++
-				must(t, tx.Root().Put(fmt.Appendf(nil, "%07d", n*7919%items*100+n%50), nil))
-			}
-			return nil
-		}))
-	}
-	promised := size()
-	db.unlockTree()
-	must(t, db.View(func(tx *Tx) error { return nil }))
-	if n := size(); n > promised {
-		t.Errorf("the file has %d MiB, promised were %d", n, promised)
-	}
-}
-
 // How much of the log the backlog keeps was judged by the bytes of its operations. A commit takes at least half a kibibyte of the log, so that with small
 // ones, and nobody who looked, a checkpoint thought that there was next to nothing to apply, and freed none of the log; and none began before it was full.
 // Then commits failed.
@@ -934,50 +674,52 @@ func TestLogOfTinyCommits(t *testing.T) {
 	}
 }
 
-// A group refers to the operations of a large transaction instead of copying them. The buffer of one that was small enough to be kept could have
-// room for a large one: then the next transaction was given that buffer while the group still referred to it, and wrote over what was on its way to the
-// log. An acknowledged commit was gone after a crash, with all behind it.
-func TestLargeOperationsInAKeptBuffer(t *testing.T) {
-	fsys := newHookFS()
-	db := mustOpen(t, &Options{fs: fsys})
-	for range 2 {
-		mustPut(t, db, "first", "v")
-		get(t, db, "first")
-	}
-	db.opsBuffer = make(wal.Ops, 0, wal.LargeOps*3/2) // as one just below a mebibyte may leave it
-	tx, err := db.Begin(true)
-	must(t, err)
-	n := 0
-	for ; len(tx.ops) < wal.LargeOps; n++ {
-		must(t, tx.Root().Put(fmt.Appendf(nil, "k%05d", n), bytes.Repeat([]byte("v"), 1000)))
-	}
-	reached, release := make(chan struct{}), make(chan struct{})
-	var once atomic.Bool
-	hook := hookFunc(func(kind vfs.Kind, f vfs.File, _ int64, p []byte) error {
-		if kind == vfs.KindWrite && isLog(f) && p == nil && once.CompareAndSwap(false, true) {
-			close(reached)
-			<-release
+// failDataWrites has every write to the data file fail.
+func failDataWrites(fsys *hookFS) {
+	hook := hookFunc(func(kind vfs.Kind, f vfs.File, _ int64, _ []byte) error {
+		if kind == vfs.KindWrite && !isLog(f) {
+			return errInjected
 		}
 		return nil
 	})
 	fsys.before.Store(&hook)
-	committed := make(chan error, 1)
-	go func() { committed <- tx.Commit() }()
-	<-reached
-	next, err := db.Begin(true)
-	must(t, err)
-	for i := range 100 {
-		must(t, next.Root().Put(fmt.Appendf(nil, "n%05d", i), make([]byte, 1000)))
-	}
-	close(release)
-	must(t, <-committed)
-	must(t, next.Rollback())
-	c := mustOpenAt(t, crashCopy(t, db.Path()), nil)
-	must(t, c.View(func(tx *Tx) error {
-		if got := tx.Root().Len(); got != n+1 {
-			t.Errorf("%d items after a crash, want %d", got, n+1)
+}
+
+// fillTree puts n items of 100 bytes into the tree, and returns their keys.
+func fillTree(t *testing.T, db *DB, n int) (key func(i int) []byte) {
+	t.Helper()
+	key = func(i int) []byte { return fmt.Appendf(nil, "key%05d", i) }
+	must(t, db.Update(func(tx *Tx) error {
+		for i := range n {
+			if err := tx.Root().Put(key(i), make([]byte, 100)); err != nil {
+				return err
+			}
 		}
 		return nil
 	}))
-	has(t, c, "k00000", string(bytes.Repeat([]byte("v"), 1000)))
+	must(t, db.Checkpoint())
+	return key
+}
+
+// hasFailed looks that a transaction tells of an injected error.
+func hasFailed(t *testing.T, tx *Tx) {
+	t.Helper()
+	if !errors.Is(tx.Err(), errInjected) {
+		t.Error(tx.Err())
+	}
+	if err := tx.Commit(); !errors.Is(err, errInjected) {
+		t.Error(err)
+	}
+}
+
+// mustNest makes a bucket a, and in it a bucket b.
+func mustNest(t *testing.T, db *DB) {
+	t.Helper()
+	must(t, db.Update(func(tx *Tx) error {
+		a, err := tx.CreateBucket([]byte("a"))
+		if err == nil {
+			_, err = a.CreateBucket([]byte("b"))
+		}
+		return err
+	}))
 }

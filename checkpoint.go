@@ -105,7 +105,7 @@ func (db *DB) checkpointNow(checkpoint func() error) error {
 func (db *DB) worthCutting() bool {
 	g := &db.groups
 	g.mu.Lock()
-	busy := g.late.ops > 0 // it will grow again at once
+	busy := len(g.late.groups) > 0 // it will grow again at once
 	g.mu.Unlock()
 	return !busy && int64(db.free.Tail())*int64(db.pageSize) >= db.opts.minCut && !db.accompanied()
 }
@@ -385,7 +385,7 @@ func (db *DB) retains(part float64) bool {
 // the disk takes them would make the file larger and larger meanwhile. Neither the tree lock is held nor any behind it.
 //
 // With random keys, what is applied at once can change nearly every leaf of a small store. So while transactions come as fast as
-// they are taken the file can become twice as large as it has to be, and more; it is cut when they have stopped.
+// they are taken the file can become several times as large as it has to be; it is cut when they have stopped.
 func (db *DB) boundSpace() error {
 	if db.volatile || !db.hasLog.Load() || !db.retains(1) {
 		return nil

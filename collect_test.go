@@ -9,8 +9,12 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/foliodb/folio/internal/vfs"
+	"github.com/foliodb/folio/wal"
 )
 
 // collector is a write transaction that only makes puts and deletions for long stretches, and a map of what it should hold.
@@ -138,13 +142,7 @@ func TestCollected(t *testing.T) {
 			db := mustOpenAt(t, path, &opt)
 			rng := rand.New(rand.NewPCG(seed, 7))
 			model := map[string]string{}
-			must(t, db.Update(func(tx *Tx) error {
-				a, err := tx.CreateBucket([]byte("a"))
-				if err == nil {
-					_, err = a.CreateBucket([]byte("b"))
-				}
-				return err
-			}))
+			mustNest(t, db)
 			for range 4 {
 				was := maps.Clone(model)
 				undo := errors.New("undo")
@@ -346,4 +344,118 @@ func TestLargeGroupIsAppliedBeforeItIsLogged(t *testing.T) {
 	}))
 	must(t, crashed.Check())
 	must(t, db.Check())
+}
+
+// That a key names a bucket is told at once, by a transaction that is deferred or collects too, although these do not look at the leaf
+// if the branch above says that there are no buckets in it.
+func TestPutUnderABucketsName(t *testing.T) {
+	db := mustOpen(t, nil)
+	must(t, db.Update(func(tx *Tx) error {
+		for i := range 2000 {
+			must(t, tx.Root().Put(fmt.Appendf(nil, "%05d", i), make([]byte, 100)))
+		}
+		_, err := tx.CreateBucket([]byte("01000b"))
+		return err
+	}))
+	get(t, db, "01000")
+	must(t, db.Update(func(tx *Tx) error {
+		if err := tx.Root().Put([]byte("01000b"), nil); !errors.Is(err, ErrIncompatibleValue) || !tx.deferred {
+			t.Errorf("deferred %v: %v", tx.deferred, err)
+		}
+		if err := tx.Root().Delete([]byte("01000b")); !errors.Is(err, ErrIncompatibleValue) || !tx.deferred {
+			t.Errorf("deferred %v: %v", tx.deferred, err)
+		}
+		tx.Root().Len()
+		for i := range 2 * collectFrom {
+			must(t, tx.Root().Put(fmt.Appendf(nil, "%05d", i), make([]byte, 100)))
+		}
+		if err := tx.Root().Put([]byte("01000b"), nil); !errors.Is(err, ErrIncompatibleValue) || tx.postponed == 0 {
+			t.Errorf("%d collected: %v", tx.postponed, err)
+		}
+		return nil
+	}))
+	must(t, db.Check())
+}
+
+// When what had been collected could not be done in the tree, the put that was told of it failed, and the puts before, which had
+// succeeded, were partly missing: Get found nothing, or the old value, and Err did not tell.
+func TestGetAfterFailedCatchUp(t *testing.T) {
+	fsys := newHookFS()
+	db := mustOpen(t, &Options{fs: fsys, MemoryLimit: minLimit, Durability: Relaxed})
+	key := fillTree(t, db, 5000)
+	tx, err := db.Begin(true)
+	must(t, err)
+	tx.Root().Get(key(0))
+	c := tx.Cursor()
+	c.First()
+	failDataWrites(fsys)
+	done := 0
+	for ; err == nil; done++ {
+		err = tx.Root().Put(key(4999-done), make([]byte, 101))
+	}
+	if !errors.Is(err, errInjected) || done < 1000 {
+		t.Fatal(done, err)
+	}
+	for i := range done {
+		if v := tx.Root().Get(key(4999 - i)); v != nil {
+			t.Fatalf("Get gives %d bytes", len(v))
+		}
+	}
+	if k, _ := c.Next(); k != nil {
+		t.Errorf("a cursor gives %q", k)
+	}
+	hasFailed(t, tx)
+	fsys.before.Store(nil)
+	if v := get(t, db, string(key(4999))); len(v) != 100 {
+		t.Errorf("%d bytes", len(v))
+	}
+	must(t, db.Check())
+}
+
+// A group refers to the operations of a large transaction instead of copying them. The buffer of one that was small enough to be kept could have
+// room for a large one: then the next transaction was given that buffer while the group still referred to it, and wrote over what was on its way to the
+// log. An acknowledged commit was gone after a crash, with all behind it.
+func TestLargeOperationsInAKeptBuffer(t *testing.T) {
+	fsys := newHookFS()
+	db := mustOpen(t, &Options{fs: fsys})
+	for range 2 {
+		mustPut(t, db, "first", "v")
+		get(t, db, "first")
+	}
+	db.opsBuffer = make(wal.Ops, 0, wal.LargeOps*3/2) // as one just below a mebibyte may leave it
+	tx, err := db.Begin(true)
+	must(t, err)
+	n := 0
+	for ; len(tx.ops) < wal.LargeOps; n++ {
+		must(t, tx.Root().Put(fmt.Appendf(nil, "k%05d", n), bytes.Repeat([]byte("v"), 1000)))
+	}
+	reached, release := make(chan struct{}), make(chan struct{})
+	var once atomic.Bool
+	hook := hookFunc(func(kind vfs.Kind, f vfs.File, _ int64, p []byte) error {
+		if kind == vfs.KindWrite && isLog(f) && p == nil && once.CompareAndSwap(false, true) {
+			close(reached)
+			<-release
+		}
+		return nil
+	})
+	fsys.before.Store(&hook)
+	committed := make(chan error, 1)
+	go func() { committed <- tx.Commit() }()
+	<-reached
+	next, err := db.Begin(true)
+	must(t, err)
+	for i := range 100 {
+		must(t, next.Root().Put(fmt.Appendf(nil, "n%05d", i), make([]byte, 1000)))
+	}
+	close(release)
+	must(t, <-committed)
+	must(t, next.Rollback())
+	c := mustOpenAt(t, crashCopy(t, db.Path()), nil)
+	must(t, c.View(func(tx *Tx) error {
+		if got := tx.Root().Len(); got != n+1 {
+			t.Errorf("%d items after a crash, want %d", got, n+1)
+		}
+		return nil
+	}))
+	has(t, c, "k00000", string(bytes.Repeat([]byte("v"), 1000)))
 }

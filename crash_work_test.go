@@ -54,7 +54,7 @@ func crashBulk(g *crashGen, k uint64) {
 		crashSmall(g, k)
 		return
 	}
-	for i := range 30 {
+	for i := range 36 { // 99 KB of them, and a third of the log is 85
 		g.put(nil, fmt.Sprintf("bulk%02d", (i*7+int(k))%40), 2500+g.IntN(500))
 	}
 }
