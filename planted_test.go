@@ -41,7 +41,7 @@ import (
 // hunts with the tests of another package; panic says that the store stops itself, and hang that a hunt comes to no end.
 var (
 	plantedAll   = flag.Bool("folio.planted", false, "hunt every planted fault, not only one")
-	plantedThird = flag.Int("folio.third", -1, "with -folio.planted: hunt only a third of them, which one modulo 3; building each takes 8 s")
+	plantedThird = flag.Int("folio.third", -1, "with -folio.planted or -folio.plants: hunt only a third of them, which one modulo 3; building each takes 8 s")
 	plantedOne   = flag.String("folio.fault", "", "hunt the planted faults of which the name matches this pattern")
 )
 

@@ -23,6 +23,9 @@ func TestModel(t *testing.T) {
 	} else {
 		n = 1
 	}
+	if testing.Short() {
+		n = max(n/8, 1)
+	}
 	for i := range n {
 		s := seed + uint64(i)
 		t.Run("", func(t *testing.T) {
