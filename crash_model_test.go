@@ -167,6 +167,7 @@ type crashLine struct {
 	from    uint64     // the last transaction of base that counts
 	seed    uint64
 	profile crashProfile
+	look    func(tx *Tx) // is shown each transaction that is about to commit; nil: nobody looks
 
 	mu    sync.Mutex
 	after []*crashBucket  // transactions from+1 on
@@ -259,6 +260,9 @@ func (l *crashLine) commit(db *DB, d Durability, begin func(k uint64)) (k uint64
 			if err := op.do(tx); err != nil {
 				return fmt.Errorf("transaction %d: %s %q: %w", k, op.kind, op.key, err)
 			}
+		}
+		if l.look != nil {
+			l.look(tx)
 		}
 		begin(k)
 		return nil

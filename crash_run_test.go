@@ -30,7 +30,8 @@ type crashRun struct {
 	failing bool          // calls are made to fail: errors are borne
 
 	mu   sync.Mutex
-	errs []error // met
+	errs []error    // met
+	done crashDeeds // what is counted while it runs
 }
 
 // mark notes what is promised from here on.
@@ -137,6 +138,7 @@ func (r *crashRun) checkpoint() { r.durable("checkpoint", func() error { return 
 
 func (r *crashRun) close() {
 	r.durable("close", func() error { return r.db.Close() })
+	r.countLife(r.db)
 	r.db = nil
 }
 
@@ -156,6 +158,9 @@ func (r *crashRun) view() {
 // compare compares what a transaction that goes on sees with the timeline.
 func (r *crashRun) compare(tx *Tx) {
 	r.note(r.call("read", func() error { return errors.Join(crashCompare(tx, r.line), tx.Err()) }))
+	if r.db != nil {
+		r.most(deedKept, int(r.db.Stats().RetainedPages))
+	}
 }
 
 // begin begins a read transaction; nil: it could not.

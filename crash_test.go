@@ -29,9 +29,14 @@ import (
 // A campaign is, for example,
 //
 //	go test -run 'TestCrash' -timeout 2h -folio.crashstates 1000000 -folio.seed 7 .
+//
+// With -folio.whole TestCrash and TestCrashKill leave nothing to chance: see crashHunt.whole. Of one workload that is
+//
+//	go test -run 'TestCrash$/plain$' -timeout 1h -folio.whole .
 var (
 	crashStates = flag.Int("folio.crashstates", 120, "distinct states per workload of the crash tests")
 	crashSeed   = flag.Uint64("folio.seed", 1, "seed of the crash tests")
+	crashWhole  = flag.Bool("folio.whole", false, "TestCrash and TestCrashKill: all states that are not drawn at random, of all moments")
 	crashState  = flag.String("folio.crashstate", "", "a state that a crash test printed: only this is built")
 	crashFault  = flag.Int("folio.crashfault", 0, "the call that fails, of a crash test that printed it")
 )
@@ -100,6 +105,9 @@ type crashHunt struct {
 	rng     *rand.Rand
 	from    int // moments up to this one are not looked at
 	failed  bool
+	both    bool   // oneSlot looks at either slot of each state
+	seed    uint64 // of the run
+	lacks   string // what the run should have done and has not
 }
 
 // crashSeen is what is known of a state that was judged.
@@ -110,7 +118,7 @@ type crashSeen struct {
 
 func newCrashHunt(t *testing.T, w *crashWork, replay string) *crashHunt {
 	h := &crashHunt{t: t, w: w, replay: replay, opts: w.opts, dir: crashDir(t), mem: newMemFS(32 << 20),
-		checked: map[uint64]crashSeen{}, rng: rand.New(rand.NewPCG(*crashSeed, 99))}
+		seed: *crashSeed, checked: map[uint64]crashSeen{}, rng: rand.New(rand.NewPCG(*crashSeed, 99))}
 	h.opts.reservation = w.reservation()
 	return h
 }
@@ -176,6 +184,49 @@ func (c *crashHunt) hunt(log []vfs.Op, budget int, promise func(h *vfs.History, 
 		}
 	}
 	return nil
+}
+
+// whole opens, at every moment of a log, every state of every family that vfs.History.Enumerate knows, but for those drawn
+// at random. It prints how many cases each family has and how many of them were tried, and says so if these are not all. A case
+// whose content was there before is not opened again: it holds the same transaction, and that one is compared with the bounds of this moment.
+func (c *crashHunt) whole(log []vfs.Op, promise func(h *vfs.History, at int) crashPromise) error {
+	h := vfs.NewHistory(log)
+	points := h.Points()
+	type count struct{ cases, tried, moments int }
+	families, names := map[string]*count{}, []string(nil)
+	plan := vfs.Plan{Whole: true, Count: func(family string, cases, tried int) {
+		n := families[family]
+		if n == nil {
+			n = new(count)
+			families[family] = n
+			names = append(names, family)
+		}
+		n.cases += cases
+		n.tried += tried
+		if cases > 0 {
+			n.moments++
+		}
+	}}
+	start, before, visited := time.Now(), c.states, 0
+	var err error
+	for _, at := range points {
+		if err = c.huntAt(h, at, plan, promise(h, at)); err != nil {
+			break
+		}
+		visited++
+	}
+	text, missing := "", visited < len(points)
+	for _, name := range names {
+		n := families[name]
+		text += fmt.Sprintf(", %s %d of %d at %d", name, n.tried, n.cases, n.moments)
+		missing = missing || n.tried < n.cases
+	}
+	fmt.Printf("%s: whole: moments %d of %d%s; %d distinct states in %.0f s\n",
+		c.t.Name(), visited, len(points), text, c.states-before, time.Since(start).Seconds())
+	if err == nil && missing {
+		err = errors.New("not every case was tried")
+	}
+	return err
 }
 
 // huntAt opens states of one moment.
@@ -261,12 +312,12 @@ func (c *crashHunt) place(s *vfs.State, salt uint64) (fsys vfs.FS, path string, 
 	return c.mem, filepath.Join(dir, "app.db"), nil
 }
 
-// oneSlot damages one of two sound meta slots of a state, and opens the store: one state in eight for each slot, and every state
-// that a flag asks for. Which ones depends on the content, for at moments at which nothing is in doubt the state's name is all
+// oneSlot damages one of two sound meta slots of a state, and opens the store: one state in eight for each slot, and of a state that
+// a flag asks for, or that was kept, both. Which ones depends on the content, for at moments at which nothing is in doubt the state's name is all
 // the same in every run.
 func (c *crashHunt) oneSlot(s *vfs.State, p crashPromise, salt uint64) error {
-	slot := int(s.Hash() >> 20 % 8)
-	if slot > 1 && *crashState == "" {
+	slot, both := int(s.Hash()>>20%8), c.both || *crashState != ""
+	if slot > 1 && !both {
 		return nil
 	}
 	file, _ := s.ReadFile("app.db", nil)
@@ -281,7 +332,7 @@ func (c *crashHunt) oneSlot(s *vfs.State, p crashPromise, salt uint64) error {
 		return nil
 	}
 	for i := range 2 {
-		if i != slot && *crashState == "" {
+		if i != slot && !both {
 			continue
 		}
 		at := i*first.PageSize + 100
@@ -477,7 +528,7 @@ func (c *crashHunt) report(err error) {
 	if err != nil {
 		c.failed = true
 		c.t.Errorf("%v\nagain: go test -run '^%s$' -folio.seed %d %s. (add -folio.crashstate 'at=...' for that state alone)",
-			err, strings.ReplaceAll(c.t.Name(), " ", "_"), *crashSeed, c.replay)
+			err, strings.ReplaceAll(c.t.Name(), " ", "_"), c.seed, c.replay)
 	}
 }
 
@@ -502,7 +553,10 @@ func (c *crashHunt) only(r *crashRun) {
 func (c *crashHunt) log() {
 	name, _, _ := strings.Cut(c.t.Name(), "/")
 	crashTotals.add(name, c.states)
-	c.t.Logf("%s: %d distinct states opened, seed %d", c.t.Name(), c.states, *crashSeed)
+	c.t.Logf("%s: %d distinct states opened, seed %d", c.t.Name(), c.states, c.seed)
+	if c.lacks != "" && !c.failed {
+		c.t.Errorf("the workload %q does not do what it is for, with %d seeds from %d on: %s", c.w.name, recordings, *crashSeed, c.lacks)
+	}
 }
 
 // TestCrash cuts the power at any moment of each workload.
@@ -511,19 +565,19 @@ func TestCrash(t *testing.T) {
 		w := &crashWorks[i]
 		t.Run(w.name, func(t *testing.T) {
 			t.Parallel()
-			r := w.start(t, vfs.OS, *crashSeed, false)
-			if err := r.err(); err != nil {
-				t.Fatal(err)
-			}
 			c := newCrashHunt(t, w, "")
+			r := c.record()
 			defer c.log()
 			if *crashState != "" {
 				c.only(r)
 				return
 			}
-			c.report(c.hunt(r.rec.Log(), *crashStates, func(h *vfs.History, at int) crashPromise {
-				return promised(h, at, r.line)
-			}))
+			promise := func(h *vfs.History, at int) crashPromise { return promised(h, at, r.line) }
+			if *crashWhole {
+				c.report(c.whole(r.rec.Log(), promise))
+				return
+			}
+			c.report(c.hunt(r.rec.Log(), *crashStates, promise))
 		})
 	}
 }
@@ -537,19 +591,24 @@ func TestCrashKill(t *testing.T) {
 		}
 		t.Run(w.name, func(t *testing.T) {
 			t.Parallel()
-			r := w.start(t, vfs.OS, *crashSeed, false)
 			c := newCrashHunt(t, w, "")
+			r := c.record()
 			defer c.log()
 			h := vfs.NewHistory(r.rec.Log())
 			points := h.Points()
+			killed := 0
 			for k, i := range c.rng.Perm(len(points)) {
-				if k > max(*crashStates/4, 20) || c.failed {
+				if k > max(*crashStates/4, 20) && !*crashWhole || c.failed {
 					break
 				}
 				p := promised(h, points[i], r.line)
 				n, _ := h.Mark(points[i], "relaxed")
 				p.lo = max(p.lo, n)
 				c.report(c.judge(h.State(points[i], vfs.KeepAll), p))
+				killed++
+			}
+			if *crashWhole {
+				fmt.Printf("%s: whole: killed at %d of %d moments\n", t.Name(), killed, len(points))
 			}
 		})
 	}
@@ -561,8 +620,8 @@ func TestCrashRestart(t *testing.T) {
 		w := &crashWorks[i]
 		t.Run(w.name, func(t *testing.T) {
 			t.Parallel()
-			r := w.start(t, vfs.OS, *crashSeed, false)
 			c := newCrashHunt(t, w, "")
+			r := c.record()
 			defer c.log()
 			h := vfs.NewHistory(r.rec.Log())
 			points := h.Points()
@@ -586,8 +645,8 @@ func TestCrashRestart(t *testing.T) {
 // none, of which not even the name need be durable.
 func TestCrashRestartNew(t *testing.T) {
 	w := &crashWorks[0]
-	r := w.start(t, vfs.OS, *crashSeed, false)
 	c := newCrashHunt(t, w, "")
+	r := c.record()
 	defer c.log()
 	h := vfs.NewHistory(r.rec.Log())
 	for _, at := range h.Points() {
@@ -606,8 +665,8 @@ func TestCrashRestartNew(t *testing.T) {
 func TestCrashRestartClose(t *testing.T) {
 	i := slices.IndexFunc(crashWorks, func(w crashWork) bool { return w.name == "again" })
 	w := &crashWorks[i]
-	r := w.start(t, vfs.OS, *crashSeed, false)
 	c := newCrashHunt(t, w, "")
+	r := c.record()
 	defer c.log()
 	h := vfs.NewHistory(r.rec.Log())
 	for _, at := range h.Points() {

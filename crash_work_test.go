@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -49,12 +51,15 @@ func crashLarge(g *crashGen, k uint64) {
 }
 
 // crashBulk makes every third transaction too large for the log.
-func crashBulk(g *crashGen, k uint64) {
+func crashBulk(g *crashGen, k uint64) { crashLarger(g, k, 36) } // 99 KB of them, and a third of the log is 85
+
+// crashLarger makes every third transaction one of n puts.
+func crashLarger(g *crashGen, k uint64, n int) {
 	if k%3 != 2 {
 		crashSmall(g, k)
 		return
 	}
-	for i := range 36 { // 99 KB of them, and a third of the log is 85
+	for i := range n {
 		g.put(nil, fmt.Sprintf("bulk%02d", (i*7+int(k))%40), 2500+g.IntN(500))
 	}
 }
@@ -64,6 +69,9 @@ func crashSpill(g *crashGen, k uint64) {
 	if k%3 != 0 {
 		crashSmall(g, k)
 		return
+	}
+	if k%2 == 0 {
+		g.do(crashOp{kind: "sequence", n: g.Uint64()}) // so it is in the tree from the start; of the others the log has the operations
 	}
 	for i := range 200 {
 		g.put(nil, fmt.Sprintf("spill%03d", (i*37+int(k))%300), 1200+g.IntN(800))
@@ -82,22 +90,30 @@ func crashNest(g *crashGen, k uint64) {
 			}
 			path, b = append(path[:len(path):len(path)], name), b.items[name].bucket
 		}
-		name := fmt.Sprintf("b%d", g.IntN(4))
-		_, there := b.items[name]
-		switch n := g.IntN(12); {
-		case n < 3 && !there && len(path) < 3:
+		n, name, there := g.IntN(14), fmt.Sprintf("b%d", g.IntN(4)), b.choose(g.Rand, true)
+		if k := len(path) - 1; n >= 4 && n <= 6 && there == "" && k >= 0 {
+			there, path = path[k], path[:k]
+			b = g.now.walk(path)
+		}
+		switch {
+		case n < 3 && b.items[name].bucket == nil && len(path) < 3:
 			g.do(crashOp{kind: "create", path: path, key: name})
-		case n == 3 && there:
-			g.do(crashOp{kind: "drop", path: path, key: name})
-		case n == 4 && there && len(path) > 0 && g.now.items[name].bucket == nil:
-			g.do(crashOp{kind: "move", path: path, key: name})
-		case n == 5:
+		case n == 3 && there != "":
+			g.do(crashOp{kind: "drop", path: path, key: there})
+		case n >= 4 && n <= 6 && there != "":
+			to := b.choose(g.Rand, true)
+			if to != there && b.items[to].bucket.items[there].bucket == nil {
+				g.do(crashOp{kind: "move", path: path, key: there, dst: append(path[:len(path):len(path)], to)})
+			} else if len(path) > 0 && g.now.items[there].bucket == nil {
+				g.do(crashOp{kind: "move", path: path, key: there})
+			}
+		case n == 7:
 			g.do(crashOp{kind: "sequence", path: path, n: g.Uint64()})
-		case n == 6:
+		case n == 8:
 			for i := range 30 { // out of its parent's page
 				g.put(path, fmt.Sprintf("many%02d", i), 50+g.IntN(100))
 			}
-		case n == 7:
+		case n == 9:
 			g.do(crashOp{kind: "range", path: path, key: "k1", to: "many20"})
 		default:
 			g.put(path, fmt.Sprintf("k%d", g.IntN(20)), g.IntN(200))
@@ -144,8 +160,9 @@ type crashWork struct {
 	profile crashProfile
 	opts    Options
 	weak    bool
-	threads bool   // several goroutines: another run may have another log
-	slow    string // a sync of the file of which the name ends so takes as long as some commits do
+	threads bool       // several goroutines: another run may have another log
+	slow    []string   // syncs of files with these extensions take as long as some commits do
+	least   crashDeeds // what a run has to do
 	run     func(r *crashRun)
 }
 
@@ -161,7 +178,7 @@ var crashWorks = []crashWork{
 		r.checkpoint()
 		r.commit(2)
 		r.close()
-	}},
+	}, least: crashDeeds{deedCheckpoints: 3, deedDeferred: 5}},
 	{name: "wrap", profile: crashWide, opts: Options{LogLimit: minLimit}, run: func(r *crashRun) {
 		for range 7 { // the log goes round its file three times
 			r.commit(6)
@@ -169,12 +186,12 @@ var crashWorks = []crashWork{
 			r.checkpoint()
 		}
 		r.commit(3)
-	}},
-	{name: "full", profile: crashWide, opts: Options{LogLimit: minLimit}, threads: true, run: func(r *crashRun) {
+	}, least: crashDeeds{deedWraps: 3, deedCheckpoints: 7}},
+	{name: "full", profile: crashWide, opts: Options{LogLimit: minLimit}, threads: true, slow: []string{".db"}, run: func(r *crashRun) {
 		r.commit(40) // checkpoints come by themselves
 		r.close()
-	}},
-	{name: "storm", profile: crashWide, opts: Options{LogLimit: minLimit}, threads: true, slow: ".db", run: func(r *crashRun) {
+	}, least: crashDeeds{deedWraps: 3, deedCheckpoints: 3, deedBoth: 1, deedBeside: 1}},
+	{name: "storm", profile: crashWide, opts: Options{LogLimit: minLimit}, threads: true, slow: []string{".db"}, run: func(r *crashRun) {
 		// Commits go on, and round the log, while checkpoints are made.
 		var wg sync.WaitGroup
 		for range 3 {
@@ -187,8 +204,8 @@ var crashWorks = []crashWork{
 		})
 		wg.Wait()
 		r.view() // also after a checkpoint that has poisoned
-	}},
-	{name: "goroutines", profile: crashSmall, threads: true, run: func(r *crashRun) {
+	}, least: crashDeeds{deedWraps: 3, deedCheckpoints: 3, deedBoth: 1, deedBeside: 1}},
+	{name: "goroutines", profile: crashSmall, threads: true, slow: []string{".db", ".db-wal"}, run: func(r *crashRun) {
 		var wg sync.WaitGroup
 		for range 3 {
 			wg.Go(func() { r.commit(8) })
@@ -199,14 +216,16 @@ var crashWorks = []crashWork{
 			}
 		})
 		wg.Go(func() {
-			r.checkpoint()
-			r.checkpoint()
+			for range 2 {
+				r.commit(1) // before the first one there would be nothing to write
+				r.checkpoint()
+			}
 		})
 		wg.Wait()
 		r.view()
 		r.close()
-	}},
-	{name: "followers", profile: crashSmall, threads: true, slow: ".db-wal", run: func(r *crashRun) {
+	}, least: crashDeeds{deedOverlaps: 5, deedBoth: 1, deedShared: 3, deedCheckpoints: 2, deedBeside: 1}},
+	{name: "followers", profile: crashSmall, threads: true, slow: []string{".db-wal"}, run: func(r *crashRun) {
 		// While the leader syncs, others wait for their groups, and readers for what they may be shown.
 		var wg sync.WaitGroup
 		for range 3 {
@@ -218,7 +237,7 @@ var crashWorks = []crashWork{
 			}
 		})
 		wg.Wait()
-	}},
+	}, least: crashDeeds{deedShared: 3}},
 	{name: "relaxed", profile: crashSmall, weak: true, run: func(r *crashRun) {
 		r.relax(3)
 		r.view()
@@ -232,22 +251,28 @@ var crashWorks = []crashWork{
 		r.commit(2)
 		r.relax(2)
 		r.close()
-	}},
-	{name: "mixed", profile: crashSmall, weak: true, threads: true, opts: Options{SyncInterval: 1}, run: func(r *crashRun) {
+	}, least: crashDeeds{deedUnsynced: 8, deedCheckpoints: 2}},
+	{name: "mixed", profile: crashSmall, weak: true, threads: true, opts: Options{SyncInterval: 1}, slow: []string{".db", ".db-wal"}, run: func(r *crashRun) {
 		var wg sync.WaitGroup
-		wg.Go(func() { r.commit(8) })
-		wg.Go(func() { r.relax(12) })
+		for range 2 {
+			wg.Go(func() { r.commit(5) })
+		}
 		wg.Go(func() {
-			for range 3 {
+			for range 4 {
+				r.relax(3)
 				r.sync()
-				r.view()
 			}
+		})
+		wg.Go(func() {
+			r.commit(1)
+			r.view()
 			r.checkpoint()
+			r.view()
 		})
 		wg.Wait()
 		r.relax(2)
 		r.close()
-	}},
+	}, least: crashDeeds{deedOverlaps: 3, deedShared: 1, deedUnsynced: 4, deedCheckpoints: 2}},
 	{name: "buckets", profile: crashNest, run: func(r *crashRun) {
 		r.commit(12)
 		r.view()
@@ -256,7 +281,7 @@ var crashWorks = []crashWork{
 		r.commit(10)
 		r.view()
 		r.close()
-	}},
+	}, least: crashDeeds{deedOf("create"): 3, deedOf("drop"): 1, deedOf("move"): 1, deedOf("sequence"): 1, deedOf("range"): 1}},
 	{name: "large", profile: crashLarge, opts: Options{LogLimit: 2 << 20}, run: func(r *crashRun) {
 		r.commit(6)
 		r.checkpoint()
@@ -264,7 +289,7 @@ var crashWorks = []crashWork{
 		r.commit(5)
 		r.checkpoint()
 		r.commit(3)
-	}},
+	}, least: crashDeeds{deedDirect: 4, deedCheckpoints: 2}},
 	{name: "bulk", profile: crashBulk, opts: Options{LogLimit: minLimit}, run: func(r *crashRun) {
 		r.commit(6)
 		r.view()
@@ -272,15 +297,22 @@ var crashWorks = []crashWork{
 		r.checkpoint()
 		r.commit(3)
 		r.close()
-	}},
-	{name: "bulk goroutines", profile: crashBulk, weak: true, threads: true, opts: Options{LogLimit: minLimit}, run: func(r *crashRun) {
+	}, least: crashDeeds{deedBulk: 3, deedDeferred: 3, deedCheckpoints: 5}},
+	{name: "bulk goroutines", profile: crashBulk, weak: true, threads: true, opts: Options{LogLimit: minLimit}, slow: []string{".db", ".db-wal"}, run: func(r *crashRun) {
 		var wg sync.WaitGroup
 		for range 3 {
-			wg.Go(func() { r.commit(6) })
+			wg.Go(func() { r.commit(5) })
 		}
 		wg.Go(func() { r.relax(6) })
+		wg.Go(func() {
+			for range 3 { // a bulk commit lets nobody write; beside a checkpoint the small ones do
+				r.commit(1)
+				r.checkpoint()
+				r.view()
+			}
+		})
 		wg.Wait()
-	}},
+	}, least: crashDeeds{deedBulk: 4, deedOverlaps: 1, deedShared: 1, deedUnsynced: 1}},
 	{name: "bulk relaxed", profile: crashBulk, weak: true, opts: Options{LogLimit: minLimit}, run: func(r *crashRun) {
 		r.relax(6)
 		r.sync()
@@ -288,7 +320,7 @@ var crashWorks = []crashWork{
 		r.view()
 		r.relax(3)
 		r.close()
-	}},
+	}, least: crashDeeds{deedBulk: 3, deedUnsynced: 5}},
 	{name: "megabytes", profile: crashMegabyte, threads: true, run: func(r *crashRun) {
 		r.commit(2)
 		r.view()
@@ -297,14 +329,14 @@ var crashWorks = []crashWork{
 		r.commit(3)
 		r.view()
 		r.commit(1)
-	}},
+	}, least: crashDeeds{deedMegabyte: 3, deedDeferred: 2, deedCollects: 1, deedCheckpoints: 1}},
 	{name: "spill", profile: crashSpill, opts: Options{MemoryLimit: minLimit, LogLimit: 4 << 20}, threads: true, run: func(r *crashRun) {
 		r.commit(6)
 		r.view()
 		r.commit(1)
 		r.checkpoint()
 		r.commit(5)
-	}},
+	}, least: crashDeeds{deedSpills: 2, deedDeferred: 3}},
 	{name: "ranges", profile: crashRange, opts: Options{LogLimit: 4 << 20}, run: func(r *crashRun) {
 		for range 4 {
 			r.commit(5)
@@ -313,7 +345,7 @@ var crashWorks = []crashWork{
 			r.checkpoint()
 		}
 		r.close()
-	}},
+	}, least: crashDeeds{deedOf("range"): 2, deedCuts: 2, deedMoves: 1}},
 	{name: "shrink", profile: crashRange, opts: Options{LogLimit: 4 << 20}, run: func(r *crashRun) {
 		// A shrinking file beside commits, with few of them for each checkpoint.
 		for range 3 {
@@ -323,21 +355,27 @@ var crashWorks = []crashWork{
 		}
 		r.commit(4)
 		r.close()
-	}},
-	{name: "shrink goroutines", profile: crashRange, threads: true, opts: Options{LogLimit: 4 << 20}, run: func(r *crashRun) {
+	}, least: crashDeeds{deedCuts: 2, deedMoves: 2}},
+	{name: "shrink goroutines", profile: crashRange, threads: true, opts: Options{LogLimit: 4 << 20}, slow: []string{".db", ".db-wal"}, run: func(r *crashRun) {
 		var wg sync.WaitGroup
 		for range 2 {
-			wg.Go(func() { r.commit(12) })
+			wg.Go(func() {
+				for range 12 {
+					r.commit(1)
+					r.view() // which has the backlog applied: behind one the file is not cut
+				}
+			})
 		}
 		wg.Go(func() {
 			for range 6 {
+				r.commit(1)
 				r.checkpoint()
 				r.view()
 			}
 		})
 		wg.Wait()
 		r.close()
-	}},
+	}, least: crashDeeds{deedCuts: 1, deedMoves: 1, deedOverlaps: 5, deedShared: 1, deedBeside: 1}},
 	{name: "reader", profile: crashSmall, run: func(r *crashRun) {
 		r.commit(4)
 		tx := r.begin()
@@ -351,7 +389,7 @@ var crashWorks = []crashWork{
 			r.checkpoint()
 			r.compare(tx)
 		}
-	}},
+	}, least: crashDeeds{deedKept: 1, deedCheckpoints: 3}},
 	{name: "growth", profile: crashRange, opts: Options{LogLimit: 4 << 20}, run: func(r *crashRun) {
 		// The file outgrows a mapping several times, while a reader holds the first one.
 		r.commit(1)
@@ -367,7 +405,7 @@ var crashWorks = []crashWork{
 		}
 		r.checkpoint()
 		r.compare(tx)
-	}},
+	}, least: crashDeeds{deedMaps: 3, deedKept: 20}},
 	{name: "pages of 16 KiB", profile: crashNest, opts: Options{PageSize: 16 << 10}, run: func(r *crashRun) {
 		r.commit(8)
 		r.view()
@@ -376,7 +414,7 @@ var crashWorks = []crashWork{
 		r.view()
 		r.commit(2)
 		r.close()
-	}},
+	}, least: crashDeeds{deedPageSize: 16 << 10, deedOf("create"): 2, deedCheckpoints: 2}},
 	{name: "pages of 64 KiB", profile: crashWide, opts: Options{PageSize: 64 << 10, LogLimit: minLimit}, run: func(r *crashRun) {
 		for range 3 {
 			r.commit(4)
@@ -384,7 +422,7 @@ var crashWorks = []crashWork{
 			r.checkpoint()
 		}
 		r.commit(3)
-	}},
+	}, least: crashDeeds{deedPageSize: 64 << 10, deedWraps: 1, deedCheckpoints: 3}},
 	{name: "copies", profile: crashNest, run: func(r *crashRun) {
 		r.commit(6)
 		r.backup(0)
@@ -394,8 +432,8 @@ var crashWorks = []crashWork{
 		r.commit(2)
 		r.backup(2)
 		r.close()
-	}},
-	{name: "copies goroutines", profile: crashSmall, threads: true, run: func(r *crashRun) {
+	}, least: crashDeeds{deedCopies: 3, deedOf("create"): 1}},
+	{name: "copies goroutines", profile: crashSmall, threads: true, slow: []string{".db", ".db-wal"}, run: func(r *crashRun) {
 		r.commit(3)
 		var wg sync.WaitGroup
 		wg.Go(func() { r.commit(8) })
@@ -405,7 +443,7 @@ var crashWorks = []crashWork{
 		})
 		wg.Go(func() { r.checkpoint() })
 		wg.Wait()
-	}},
+	}, least: crashDeeds{deedCopies: 2, deedCopying: 2, deedOverlaps: 10, deedBeside: 1, deedCheckpoints: 1}},
 	{name: "again", profile: crashSmall, run: func(r *crashRun) {
 		for range 3 {
 			r.commit(3)
@@ -417,7 +455,7 @@ var crashWorks = []crashWork{
 		}
 		r.commit(1)
 		r.close()
-	}},
+	}, least: crashDeeds{deedOpens: 4, deedCheckpoints: 4}},
 }
 
 // reservation is how much of the data file a first mapping can show.
@@ -426,9 +464,8 @@ func (w *crashWork) reservation() int64 { return max(w.opts.reservation, 256<<10
 // start runs the workload in a new directory on a recorder over fsys. It returns the run with its log complete
 // and nothing held.
 func (w *crashWork) start(t testing.TB, fsys vfs.FS, seed uint64, failing bool) *crashRun {
-	if w.slow != "" {
-		fsys = crashSlowFS{fsys, w.slow}
-	}
+	maps := &atomic.Int64{}
+	fsys = crashSlowFS{fsys, w.slow, maps}
 	r := &crashRun{
 		rec: vfs.NewRecorder(fsys), opts: w.opts, weak: w.weak, failing: failing,
 		path: filepath.Join(crashDir(t), "app.db"),
@@ -439,33 +476,62 @@ func (w *crashWork) start(t testing.TB, fsys vfs.FS, seed uint64, failing bool) 
 	r.opts.reservation = w.reservation()
 	r.opts.minCut = 16 << 10
 	r.fs = r.rec
+	r.line.look = r.countTx
 	if r.open(); r.db != nil {
 		w.run(r)
 	}
 	crashKill(r.db)
+	r.countLife(r.db)
+	r.count(deedMaps, int(maps.Load()))
 	if err := r.rec.Verify(); err != nil {
 		t.Error(err)
 	}
 	return r
 }
 
-// crashSlowFS is a file system on which a sync of one kind of file takes time, so that commits go on meanwhile.
+// crashSlowFS is a file system on which a sync of some files takes time, so that commits go on meanwhile. It counts how often
+// a data file is mapped.
 type crashSlowFS struct {
 	vfs.FS
-	ext string
+	slow []string // extensions
+	maps *atomic.Int64
 }
 
 func (s crashSlowFS) Open(name string, flag int, perm fs.FileMode) (vfs.File, error) {
 	f, err := s.FS.Open(name, flag, perm)
-	if err != nil || filepath.Ext(name) != s.ext {
+	ext := filepath.Ext(name)
+	if strings.HasPrefix(filepath.Base(name), "copy") { // while it is made its name is another one
+		ext = ".db"
+	}
+	if err != nil || ext != ".db" && ext != ".db-wal" {
 		return f, err
 	}
-	return crashSlowFile{f}, nil
+	var sync time.Duration
+	if slices.Contains(s.slow, ext) {
+		sync = crashSlowSyncs[ext]
+	}
+	return crashSlowFile{f, sync, s.maps}, nil
 }
 
-type crashSlowFile struct{ vfs.File }
+// crashSlowSyncs is how long a slow sync takes, by extension: a transaction of some KiB takes a millisecond where others use the machine,
+// too.
+var crashSlowSyncs = map[string]time.Duration{".db": 3 * time.Millisecond, ".db-wal": time.Millisecond}
+
+type crashSlowFile struct {
+	vfs.File
+	sync time.Duration // that a sync takes
+	maps *atomic.Int64
+}
 
 func (f crashSlowFile) Sync() error {
-	time.Sleep(time.Millisecond)
+	time.Sleep(f.sync)
 	return f.File.Sync()
+}
+
+func (f crashSlowFile) Map(length int64) (vfs.Mapping, error) {
+	m, err := f.File.Map(length)
+	if err == nil && filepath.Base(f.Name()) == "app.db" {
+		f.maps.Add(1)
+	}
+	return m, err
 }

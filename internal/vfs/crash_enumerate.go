@@ -1,6 +1,9 @@
 package vfs
 
-import "math/rand/v2"
+import (
+	"math"
+	"math/rand/v2"
+)
 
 // Plan says which states of a moment Enumerate yields. The same plan on the
 // same log yields the same states in the same order.
@@ -8,6 +11,14 @@ type Plan struct {
 	Budget  int    // states at most
 	Seed    uint64 // of what is chosen at random
 	Torture bool   // sectors may also be torn, mixed or garbage within what was written
+
+	// Whole asks for all cases of every family, and for nothing at random: Budget,
+	// Seed and Torture do not matter then. Tears of large writes have a bound: see maxTornSectors.
+	Whole bool
+
+	// Count, if set, is told of each family how many cases it has and how many were
+	// tried, those included that gave a content which was there before.
+	Count func(family string, cases, tried int)
 
 	// Seen, if set, is asked for each new state's hash, and true skips the
 	// state at no cost to the budget. It serves to leave out states that an
@@ -18,6 +29,12 @@ type Plan struct {
 const (
 	maxSubsetUnits = 12 // up to so many units all subsets are tried,
 	maxSubsetOps   = 10 // else up to so many operations all subsets of these
+
+	// The whole has a bound in one place: a write of more than maxTornSectors, 64 KiB, is torn only where a page of
+	// pageSectors, 4 KiB, of its file begins. A write of a megabyte has thousands of tears at each moment, and with
+	// each of them a large store has to be opened. These are a family of their own, so that they are counted apart.
+	maxTornSectors = 128
+	pageSectors    = 8
 )
 
 // Enumerate yields states that a crash at a moment can leave, each content once,
@@ -26,8 +43,8 @@ const (
 // other; single files; one operation missing; one operation alone; the operations up to
 // one and from one on; each sector prefix and suffix of the last write to a
 // file; all subsets if there are few enough; then random ones. When the budget does
-// not suffice for all that, it takes a sample of each. It stops when yield
-// returns false.
+// not suffice for all that, it takes a sample of each, unless the plan asks for the whole. It
+// stops when yield returns false.
 func (h *History) Enumerate(at int, plan Plan, yield func(*State) bool) {
 	p := h.plan(at)
 	e := enumerator{
@@ -69,6 +86,7 @@ type opUnits struct {
 }
 
 type family struct {
+	name  string
 	cases int
 	set   func(i int)
 }
@@ -99,8 +117,21 @@ func (e *enumerator) group() {
 }
 
 func (e *enumerator) run() {
+	if e.want.Whole {
+		e.left = math.MaxInt
+	}
 	e.family(e.outlines(), e.left)
-	rest := []family{e.without(), e.alone(), e.upTo(), e.tears(), e.subsets()}
+	rest := []family{e.without(), e.alone(), e.upTo()}
+	if e.want.Whole {
+		large := func(g opUnits) bool { return g.to-g.from > maxTornSectors }
+		rest = append(rest, e.tears("tears", func(g opUnits, _ int) bool { return !large(g) }),
+			e.tears("tears of more than 64 KiB at each page", func(g opUnits, i int) bool {
+				return large(g) && e.plan.units[i].sector()%pageSectors == 0
+			}))
+	} else {
+		rest = append(rest, e.tears("tears", func(opUnits, int) bool { return true }))
+	}
+	rest = append(rest, e.subsets())
 	total := 0
 	for _, f := range rest {
 		total += f.cases
@@ -112,6 +143,9 @@ func (e *enumerator) run() {
 	for _, f := range rest {
 		e.family(f, share)
 	}
+	if e.want.Whole {
+		return
+	}
 	if e.want.Torture || total > e.left || len(e.plan.units) > maxSubsetUnits {
 		e.random()
 	}
@@ -119,16 +153,16 @@ func (e *enumerator) run() {
 
 // family tries the cases of f, or a sample if there are more than share.
 func (e *enumerator) family(f family, share int) {
-	n, start := f.cases, 0
-	if n == 0 || share <= 0 {
-		return
+	n, start, tried := min(f.cases, max(share, 0)), 0, 0
+	if n < f.cases && n > 0 {
+		start = e.rng.IntN(f.cases)
 	}
-	if n > share {
-		n, start = share, e.rng.IntN(f.cases)
-	}
-	for k := 0; k < n && e.left > 0; k++ {
-		f.set((start + int(int64(k)*int64(f.cases)/int64(n))) % f.cases)
+	for ; tried < n && e.left > 0; tried++ {
+		f.set((start + int(int64(tried)*int64(f.cases)/int64(n))) % f.cases)
 		e.try()
+	}
+	if e.want.Count != nil {
+		e.want.Count(f.name, f.cases, tried)
 	}
 }
 
@@ -176,7 +210,7 @@ func (e *enumerator) outlines() family {
 		{Keep, Keep, Keep}, {Keep, Drop, Drop}, {Drop, Drop, Drop}, {Drop, Keep, Keep},
 		{Keep, Keep, Drop}, {Keep, Drop, Keep},
 	}
-	return family{len(sorts) + 2*len(e.plan.files), func(i int) {
+	return family{"outlines", len(sorts) + 2*len(e.plan.files), func(i int) {
 		if i < len(sorts) {
 			e.all(sorts[i][0], sorts[i][1], sorts[i][2])
 			return
@@ -197,7 +231,7 @@ func (e *enumerator) outlines() family {
 
 // without are the states in which one operation is missing.
 func (e *enumerator) without() family {
-	return family{len(e.ops), func(i int) {
+	return family{"drop-one", len(e.ops), func(i int) {
 		e.all(Keep, Keep, Keep)
 		e.set(e.ops[i], Drop)
 	}}
@@ -206,7 +240,7 @@ func (e *enumerator) without() family {
 // alone are the states in which only one operation survived, with the names
 // it needs; or, of names, only this one.
 func (e *enumerator) alone() family {
-	return family{len(e.ops), func(i int) {
+	return family{"keep-one", len(e.ops), func(i int) {
 		if e.ops[i].names {
 			e.all(Drop, Keep, Keep)
 		} else {
@@ -220,7 +254,7 @@ func (e *enumerator) alone() family {
 // operation on.
 func (e *enumerator) upTo() family {
 	n := max(len(e.ops)-1, 0)
-	return family{2 * n, func(i int) {
+	return family{"up-to", 2 * n, func(i int) {
 		first, second := Keep, Drop
 		if i >= n {
 			i, first, second = i-n, second, first
@@ -236,26 +270,24 @@ func (e *enumerator) upTo() family {
 }
 
 // tears are the states in which only the first or the last sectors of a
-// file's last write survived.
-func (e *enumerator) tears() family {
-	cases := 0
+// file's last write survived, those before unit i of it or those from it on. at chooses the units.
+func (e *enumerator) tears(name string, at func(g opUnits, i int) bool) family {
+	var lost []opUnits
 	for _, g := range e.last {
-		cases += 2 * (g.to - g.from - 1)
-	}
-	return family{cases, func(i int) {
-		e.all(Keep, Keep, Keep)
-		for _, g := range e.last {
-			n := g.to - g.from - 1
-			if i < n {
-				e.set(opUnits{from: g.from + 1 + i, to: g.to}, Drop)
-				return
+		for i := g.from + 1; i < g.to; i++ {
+			if at(g, i) {
+				lost = append(lost, opUnits{from: i, to: g.to})
 			}
-			if i -= n; i < n {
-				e.set(opUnits{from: g.from, to: g.from + 1 + i}, Drop)
-				return
-			}
-			i -= n
 		}
+		for i := g.from + 1; i < g.to; i++ {
+			if at(g, i) {
+				lost = append(lost, opUnits{from: g.from, to: i})
+			}
+		}
+	}
+	return family{name, len(lost), func(i int) {
+		e.all(Keep, Keep, Keep)
+		e.set(lost[i], Drop)
 	}}
 }
 
@@ -264,19 +296,19 @@ func (e *enumerator) subsets() family {
 	pick := func(i, bit int) Fate { return Fate(i >> bit & 1) }
 	switch {
 	case len(e.plan.units) <= maxSubsetUnits:
-		return family{1 << len(e.plan.units), func(i int) {
+		return family{"subsets", 1 << len(e.plan.units), func(i int) {
 			for k := range e.fates {
 				e.fates[k] = pick(i, k)
 			}
 		}}
 	case len(e.ops) <= maxSubsetOps:
-		return family{1 << len(e.ops), func(i int) {
+		return family{"subsets", 1 << len(e.ops), func(i int) {
 			for k, g := range e.ops {
 				e.set(g, pick(i, k))
 			}
 		}}
 	}
-	return family{}
+	return family{name: "subsets"}
 }
 
 // random tries states until the budget is used up or nothing new turns up:
