@@ -119,6 +119,8 @@ type crashHunt struct {
 	shown    int // until this moment nothing has been shown: recovery
 	calls    int // of those that a workload makes which could fail,
 	failures int // so many did, each in a run of its own
+	fault    int // the sync of recovery that fails in restart; 0: none
+	syncs    int // how many the last recovery had
 	checked  map[uint64]crashSeen
 	rng      *rand.Rand
 	from     int // moments up to this one are not looked at
@@ -436,11 +438,15 @@ func (c *crashHunt) lives(fsys vfs.FS, path string, p crashPromise, salt uint64)
 // restart opens the store in a state on a recorder, as the next process does, shows it, commits another timeline's
 // transactions, and hunts through the log of that: crashes within recovery and after it. A state that was cut
 // has nothing in doubt; one that was killed has. With inside above 0 it opens so many states of every moment of
-// recovery, and hunts behind it then.
+// recovery, and hunts behind it then. A sync of recovery that fails is told; then the process behind that one recovers.
 func (c *crashHunt) restart(s *vfs.State, p crashPromise, inside, budget int) error {
 	path := c.fresh()
 	defer os.RemoveAll(filepath.Dir(path))
-	rec, err := vfs.NewRecorderFrom(vfs.OS, s, filepath.Dir(path))
+	failer := vfs.NewFailer(vfs.OS)
+	if c.fault > 0 {
+		failer.Set(vfs.Rule{Kinds: syncKinds, Nth: c.fault})
+	}
+	rec, err := vfs.NewRecorderFrom(failer, s, filepath.Dir(path))
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -451,6 +457,20 @@ func (c *crashHunt) restart(s *vfs.State, p crashPromise, inside, budget int) er
 	o := c.opts
 	o.fs = rec
 	db, err := Open(path, &o)
+	if failer.Failed() > 0 {
+		if err == nil {
+			crashKill(db)
+			return fmt.Errorf("restart in state %s: sync %d of recovery fails: nobody was told", s, c.fault)
+		}
+		if h := vfs.NewHistory(rec.Log()); h.State(h.Events(), vfs.KeepAll).LostName("app.db") {
+			return nil // see restartBehind
+		}
+		if errors.Is(err, syscall.EIO) {
+			db, err = Open(path, &o) // the next process
+		}
+	}
+	c.syncs = failer.Calls(syncKinds...)
+	failer.Set()
 	if err != nil {
 		return fmt.Errorf("restart in state %s: open: %w\n%s\nin doubt:\n%s", s, err, c.keep(s, p), indent(s.Describe()))
 	}
@@ -620,14 +640,56 @@ func TestCrashRestart(t *testing.T) {
 				inside = 10
 			}
 			for range max(*crashStates/2/each, 2) {
-				at := points[c.rng.IntN(len(points))]
-				p := promised(h, at, r.line)
-				s := h.State(at, vfs.KeepAll)
-				if c.rng.IntN(2) == 0 {
-					s = c.sample(h, at).Cut()
-				}
+				s, p := c.found(h, points, r.line)
 				if c.report(c.restart(s, p, inside, each)); c.failed {
 					return
+				}
+			}
+		})
+	}
+}
+
+// found is what a process may find at a random moment, after a kill or a power cut, and what it must find there.
+func (c *crashHunt) found(h *vfs.History, points []int, line *crashLine) (*vfs.State, crashPromise) {
+	at := points[c.rng.IntN(len(points))]
+	s := h.State(at, vfs.KeepAll)
+	if c.rng.IntN(2) == 0 {
+		s = c.sample(h, at).Cut()
+	}
+	return s, promised(h, at, line)
+}
+
+// TestCrashRestartFailedSync makes each sync of a recovery fail once, or two of them when there are few states. Who recovers is
+// told; the next process finds what that has left, and the power is cut in its life.
+func TestCrashRestartFailedSync(t *testing.T) {
+	for i := range crashWorks {
+		w := &crashWorks[i]
+		t.Run(w.name, func(t *testing.T) {
+			t.Parallel()
+			r := w.start(t, vfs.OS, *crashSeed, 0)
+			c := newCrashHunt(t, w, "")
+			defer c.log()
+			h := vfs.NewHistory(r.rec.Log())
+			points := h.Points()
+			const each = 10
+			for range max(*crashStates/20/each, 1) {
+				s, p := c.found(h, points, r.line)
+				c.fault = 0
+				if c.report(c.restart(s, p, 0, 0)); c.failed { // for the number of its syncs
+					return
+				}
+				c.calls += c.syncs
+				faults := c.rng.Perm(c.syncs)
+				if *crashStates < campaign {
+					faults = faults[:min(2, len(faults))]
+				}
+				for _, i := range faults {
+					c.fault = i + 1
+					c.failures++
+					if err := c.restart(s, p, 0, each); err != nil {
+						c.report(fmt.Errorf("sync %d of recovery fails: %w", c.fault, err))
+						return
+					}
 				}
 			}
 		})
