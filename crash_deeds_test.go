@@ -249,7 +249,7 @@ func TestCrashWorksHaveDeeds(t *testing.T) {
 			continue
 		}
 		w.profile = func(g *crashGen, k uint64) { crashLarger(g, k, 30) }
-		if missing := w.missing(w.start(t, vfs.OS, *crashSeed, false)); !strings.Contains(missing, deedBulk+": 0,") {
+		if missing := w.missing(w.start(t, vfs.OS, *crashSeed, 0)); !strings.Contains(missing, deedBulk+": 0,") {
 			t.Errorf("%s commits nothing in bulk, and what is said to be missing is %q", w.name, missing)
 		}
 	}
@@ -262,7 +262,7 @@ const recordings = 6
 // test, behind what the states of the last run have shown.
 func (c *crashHunt) record() *crashRun {
 	for try := uint64(0); ; try++ {
-		r := c.w.start(c.t, vfs.OS, *crashSeed+try, false)
+		r := c.w.start(c.t, vfs.OS, *crashSeed+try, 0)
 		if err := r.err(); err != nil {
 			c.failed = true
 			c.t.Fatal(err)

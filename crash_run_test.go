@@ -198,6 +198,22 @@ func crashKill(db *DB) {
 	db.release()
 }
 
+// kill lets go of the store as the death of the process does.
+func (r *crashRun) kill() {
+	if r.db != nil {
+		r.countLife(r.db)
+		r.note(r.call("kill", func() error { return failKill(r.db) }))
+		r.db = nil
+	}
+}
+
+// recover opens the store as the next process does, and as the one behind that when a call failed in it.
+func (r *crashRun) recover() {
+	if r.open(); r.db == nil && r.failing {
+		r.open()
+	}
+}
+
 // copy makes copy number i of the store in the store's own directory.
 func (r *crashRun) copy(i int, how func(tx *Tx, path string) error) {
 	if r.db == nil {

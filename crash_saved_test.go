@@ -168,7 +168,7 @@ func TestCrashSaved(t *testing.T) {
 			if err := c.oneSlot(s, p, salt); err != nil {
 				return err.Error()
 			}
-			if err := c.restart(s, p, 40); err != nil {
+			if err := c.restart(s, p, 2, 40); err != nil {
 				return err.Error()
 			}
 			return "ok"

@@ -182,7 +182,7 @@ func TestCrashSmall(t *testing.T) {
 // smallHunt runs one sequence and hunts through its last step.
 func smallHunt(c *crashHunt, steps []int) error {
 	c.w = smallWork(steps)
-	r := c.w.start(c.t, vfs.OS, *crashSeed, false)
+	r := c.w.start(c.t, vfs.OS, *crashSeed, 0)
 	if err := r.err(); err != nil {
 		return err
 	}
@@ -221,7 +221,7 @@ func smallHunt(c *crashHunt, steps []int) error {
 			}
 		}
 		if i == chosen {
-			if err := c.restart(s, p, budget/5); err != nil {
+			if err := c.restart(s, p, 0, budget/5); err != nil {
 				return err
 			}
 		}

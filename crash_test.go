@@ -41,29 +41,48 @@ var (
 	crashFault  = flag.Int("folio.crashfault", 0, "the call that fails, of a crash test that printed it")
 )
 
+// campaign is the budget from which on the crash tests leave out nothing that can be visited one by one.
+const campaign = 1000
+
 // crashTotals counts the states that were opened, by test.
 var crashTotals crashCount
 
 type crashCount struct {
-	mu     sync.Mutex
-	states map[string]int
+	mu    sync.Mutex
+	tests map[string]*crashHunt // sums
 }
 
-func (c *crashCount) add(test string, n int) {
+func (c *crashCount) add(test string, h *crashHunt) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.states == nil {
-		c.states = map[string]int{}
+	if c.tests == nil {
+		c.tests = map[string]*crashHunt{}
 	}
-	c.states[test] += n
+	sum := c.tests[test]
+	if sum == nil {
+		sum = &crashHunt{}
+		c.tests[test] = sum
+	}
+	sum.states += h.states
+	sum.inside += h.inside
+	sum.failures += h.failures
+	sum.calls += h.calls
 }
 
 // print says what a campaign has done.
 func (c *crashCount) print(took time.Duration) {
 	all := 0
-	for _, test := range slices.Sorted(maps.Keys(c.states)) {
-		fmt.Printf("crash states: %9d %s\n", c.states[test], test)
-		all += c.states[test]
+	for _, test := range slices.Sorted(maps.Keys(c.tests)) {
+		sum := c.tests[test]
+		fmt.Printf("crash states: %9d %s", sum.states, test)
+		if sum.inside > 0 {
+			fmt.Printf(", %d of them within recovery", sum.inside)
+		}
+		if sum.calls > 0 {
+			fmt.Printf(", %d of %d calls failed once", sum.failures, sum.calls)
+		}
+		fmt.Println()
+		all += sum.states
 	}
 	if all > 0 {
 		fmt.Printf("crash states: %9d in all, seed %d, %.0f a second\n", all, *crashSeed, float64(all)/took.Seconds())
@@ -93,21 +112,27 @@ func crashDir(t testing.TB) string {
 
 // crashHunt opens states of one log, and of the logs of what followed.
 type crashHunt struct {
-	t       *testing.T
-	w       *crashWork
-	replay  string // flags that build the log again
-	opts    Options
-	dir     string
-	dirs    int
-	mem     *memFS
-	states  int // opened
-	checked map[uint64]crashSeen
-	rng     *rand.Rand
-	from    int // moments up to this one are not looked at
-	failed  bool
-	both    bool   // oneSlot looks at either slot of each state
-	seed    uint64 // of the run
-	lacks   string // what the run should have done and has not
+	t        *testing.T
+	w        *crashWork
+	replay   string // flags that build the log again
+	opts     Options
+	dir      string
+	dirs     int
+	mem      *memFS
+	states   int // opened
+	inside   int // of these, within a recovery that was cut short
+	shown    int // until this moment nothing has been shown: recovery
+	calls    int // of those that a workload makes which could fail,
+	failures int // so many did, each in a run of its own
+	fault    int // the sync of recovery that fails in restart; 0: none
+	syncs    int // how many the last recovery had
+	checked  map[uint64]crashSeen
+	rng      *rand.Rand
+	from     int // moments up to this one are not looked at
+	failed   bool
+	both     bool   // oneSlot looks at either slot of each state
+	seed     uint64 // of the run
+	lacks    string // what the run should have done and has not
 }
 
 // crashSeen is what is known of a state that was judged.
@@ -262,6 +287,9 @@ func (c *crashHunt) huntAt(h *vfs.History, at int, plan vfs.Plan, p crashPromise
 // is a finding like any other.
 func (c *crashHunt) judge(s *vfs.State, p crashPromise) (err error) {
 	c.states++
+	if s.At() <= c.shown {
+		c.inside++
+	}
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("state %s: panic: %v\n%s", s, r, debug.Stack())
@@ -460,20 +488,40 @@ func (c *crashHunt) lives(fsys vfs.FS, path string, p crashPromise, salt uint64)
 
 // restart opens the store in a state on a recorder, as the next process does, shows it, commits another timeline's
 // transactions, and hunts through the log of that: crashes within recovery and after it. A state that was cut
-// has nothing in doubt; one that was killed has.
-func (c *crashHunt) restart(s *vfs.State, p crashPromise, budget int) error {
+// has nothing in doubt; one that was killed has. With inside above 0 it opens so many states of every moment of
+// recovery, and hunts behind it then. A sync of recovery that fails is told; then the process behind that one recovers.
+func (c *crashHunt) restart(s *vfs.State, p crashPromise, inside, budget int) error {
 	path := c.fresh()
 	defer os.RemoveAll(filepath.Dir(path))
-	rec, err := vfs.NewRecorderFrom(vfs.OS, s, filepath.Dir(path))
+	failer := vfs.NewFailer(vfs.OS)
+	if c.fault > 0 {
+		failer.Set(vfs.Rule{Kinds: syncKinds, Nth: c.fault})
+	}
+	rec, err := vfs.NewRecorderFrom(failer, s, filepath.Dir(path))
 	if err != nil {
 		c.t.Fatal(err)
 	}
+	rec.LostAtDrop = crashLost(crashHash(s) + *crashSeed)
 	if _, err := c.copies(vfs.OS, filepath.Dir(path), p); err != nil {
 		return fmt.Errorf("restart in state %s: %w\n%s\nin doubt:\n%s", s, err, c.keep(s, p), indent(s.Describe()))
 	}
 	o := c.opts
 	o.fs = rec
 	db, err := Open(path, &o)
+	if failer.Failed() > 0 {
+		if err == nil {
+			crashKill(db)
+			return fmt.Errorf("restart in state %s: sync %d of recovery fails: nobody was told", s, c.fault)
+		}
+		if h := vfs.NewHistory(rec.Log()); h.State(h.Events(), vfs.KeepAll).LostName("app.db") {
+			return nil // see restartBehind
+		}
+		if errors.Is(err, syscall.EIO) {
+			db, err = Open(path, &o) // the next process
+		}
+	}
+	c.syncs = failer.Calls(syncKinds...)
+	failer.Set()
 	if err != nil {
 		return fmt.Errorf("restart in state %s: open: %w\n%s\nin doubt:\n%s", s, err, c.keep(s, p), indent(s.Describe()))
 	}
@@ -506,17 +554,32 @@ func (c *crashHunt) restart(s *vfs.State, p crashPromise, budget int) error {
 		c.t.Fatal(err)
 	}
 	// What the last process left in doubt may go or stay until this one has shown something.
-	from := c.from
-	defer func() { c.from = from }()
+	from, shown := c.from, c.shown
+	defer func() { c.from, c.shown = from, shown }()
 	c.from = 0
-	err = c.hunt(rec.Log(), budget, func(h *vfs.History, at int) crashPromise {
+	promise := func(h *vfs.History, at int) crashPromise {
 		q := promised(h, at, line)
 		if q.lo == 0 && q.hi == 0 {
 			return p
 		}
 		q.lo, q.hi, q.copies = max(q.lo, k), max(q.hi, k), p.copies
 		return q
-	})
+	}
+	log := rec.Log()
+	c.shown = log[slices.IndexFunc(log, func(op vfs.Op) bool { return op.Kind == vfs.KindMark && op.Note == "observed" })].Begin
+	if inside > 0 {
+		h := vfs.NewHistory(log)
+		for _, at := range h.Points() {
+			if at <= c.shown && err == nil {
+				plan := vfs.Plan{Budget: inside, Seed: *crashSeed + crashHash(s), Torture: true}
+				err = c.huntAt(h, at, plan, promise(h, at))
+			}
+		}
+		c.from = c.shown
+	}
+	if err == nil {
+		err = c.hunt(log, budget, promise)
+	}
 	if err != nil {
 		return fmt.Errorf("after a restart in state %s: %w", s, err)
 	}
@@ -527,8 +590,8 @@ func (c *crashHunt) restart(s *vfs.State, p crashPromise, budget int) error {
 func (c *crashHunt) report(err error) {
 	if err != nil {
 		c.failed = true
-		c.t.Errorf("%v\nagain: go test -run '^%s$' -folio.seed %d %s. (add -folio.crashstate 'at=...' for that state alone)",
-			err, strings.ReplaceAll(c.t.Name(), " ", "_"), c.seed, c.replay)
+		c.t.Errorf("%v\nagain: go test -run '^%s$' -folio.crashstates %d -folio.seed %d %s. (add -folio.crashstate 'at=...' for that state alone)",
+			err, strings.ReplaceAll(c.t.Name(), " ", "_"), *crashStates, c.seed, c.replay)
 	}
 }
 
@@ -543,17 +606,21 @@ func (c *crashHunt) only(r *crashRun) {
 	c.t.Logf("transactions %d to %d\n%s\n%s", p.lo, p.hi, r.rec.Text(0), s.Describe())
 	c.report(c.judge(s, p))
 	if !c.failed {
-		c.report(c.restart(s.Cut(), p, *crashStates))
+		c.report(c.restart(s.Cut(), p, 10, *crashStates))
 	}
 	if !c.failed {
-		c.report(c.restart(s, p, *crashStates))
+		c.report(c.restart(s, p, 10, *crashStates))
 	}
 }
 
 func (c *crashHunt) log() {
 	name, _, _ := strings.Cut(c.t.Name(), "/")
-	crashTotals.add(name, c.states)
-	c.t.Logf("%s: %d distinct states opened, seed %d", c.t.Name(), c.states, c.seed)
+	crashTotals.add(name, c)
+	what := ""
+	if c.calls > 0 {
+		what = fmt.Sprintf(", %d of %d calls failed once", c.failures, c.calls)
+	}
+	c.t.Logf("%s: %d distinct states opened, %d of them within recovery%s, seed %d", c.t.Name(), c.states, c.inside, what, c.seed)
 	if c.lacks != "" && !c.failed {
 		c.t.Errorf("the workload %q does not do what it is for, with %d seeds from %d on: %s", c.w.name, recordings, *crashSeed, c.lacks)
 	}
@@ -614,7 +681,8 @@ func TestCrashKill(t *testing.T) {
 	}
 }
 
-// TestCrashRestart cuts the power again while a store recovers, or kills the process and cuts the power of the next one.
+// TestCrashRestart cuts the power again while a store recovers, or kills the process and cuts the power of the next one: at every
+// moment of each recovery, and at random ones behind it.
 func TestCrashRestart(t *testing.T) {
 	for i := range crashWorks {
 		w := &crashWorks[i]
@@ -626,15 +694,61 @@ func TestCrashRestart(t *testing.T) {
 			h := vfs.NewHistory(r.rec.Log())
 			points := h.Points()
 			const each = 40
+			inside := 2
+			if *crashStates >= campaign {
+				inside = 10
+			}
 			for range max(*crashStates/2/each, 2) {
-				at := points[c.rng.IntN(len(points))]
-				p := promised(h, at, r.line)
-				s := h.State(at, vfs.KeepAll)
-				if c.rng.IntN(2) == 0 {
-					s = c.sample(h, at).Cut()
-				}
-				if c.report(c.restart(s, p, each)); c.failed {
+				s, p := c.found(h, points, r.line)
+				if c.report(c.restart(s, p, inside, each)); c.failed {
 					return
+				}
+			}
+		})
+	}
+}
+
+// found is what a process may find at a random moment, after a kill or a power cut, and what it must find there.
+func (c *crashHunt) found(h *vfs.History, points []int, line *crashLine) (*vfs.State, crashPromise) {
+	at := points[c.rng.IntN(len(points))]
+	s := h.State(at, vfs.KeepAll)
+	if c.rng.IntN(2) == 0 {
+		s = c.sample(h, at).Cut()
+	}
+	return s, promised(h, at, line)
+}
+
+// TestCrashRestartFailedSync makes each sync of a recovery fail once, or two of them when there are few states. Who recovers is
+// told; the next process finds what that has left, and the power is cut in its life.
+func TestCrashRestartFailedSync(t *testing.T) {
+	for i := range crashWorks {
+		w := &crashWorks[i]
+		t.Run(w.name, func(t *testing.T) {
+			t.Parallel()
+			r := w.start(t, vfs.OS, *crashSeed, 0)
+			c := newCrashHunt(t, w, "")
+			defer c.log()
+			h := vfs.NewHistory(r.rec.Log())
+			points := h.Points()
+			const each = 10
+			for range max(*crashStates/20/each, 1) {
+				s, p := c.found(h, points, r.line)
+				c.fault = 0
+				if c.report(c.restart(s, p, 0, 0)); c.failed { // for the number of its syncs
+					return
+				}
+				c.calls += c.syncs
+				faults := c.rng.Perm(c.syncs)
+				if *crashStates < campaign {
+					faults = faults[:min(2, len(faults))]
+				}
+				for _, i := range faults {
+					c.fault = i + 1
+					c.failures++
+					if err := c.restart(s, p, 0, each); err != nil {
+						c.report(fmt.Errorf("sync %d of recovery fails: %w", c.fault, err))
+						return
+					}
 				}
 			}
 		})
@@ -653,7 +767,7 @@ func TestCrashRestartNew(t *testing.T) {
 		if n, _ := h.Mark(at, "ack"); n > 0 {
 			break
 		}
-		c.report(c.restart(h.State(at, vfs.KeepAll), promised(h, at, r.line), max(*crashStates/4, 20)))
+		c.report(c.restart(h.State(at, vfs.KeepAll), promised(h, at, r.line), 0, max(*crashStates/4, 20)))
 		if c.failed {
 			break
 		}
@@ -676,7 +790,7 @@ func TestCrashRestartClose(t *testing.T) {
 			continue
 		}
 		for _, s := range []*vfs.State{h.State(at, vfs.KeepAll), c.sample(h, at).Cut()} {
-			if c.report(c.restart(s, promised(h, at, r.line), max(*crashStates/6, 10))); c.failed {
+			if c.report(c.restart(s, promised(h, at, r.line), 0, max(*crashStates/6, 10))); c.failed {
 				return
 			}
 		}
@@ -696,11 +810,34 @@ func (c *crashHunt) sample(h *vfs.History, at int) *vfs.State {
 	return s
 }
 
+// crashLost decides what the disk holds of the sectors that a failed sync has lost, once the cache is dropped: by the seed the
+// old content of all, the new content of all, or of each sector the old, the new or a mixture. For the store all that
+// is the same: it may rely on none of it.
+func crashLost(seed uint64) vfs.Chooser {
+	switch seed % 3 {
+	case 0:
+		return vfs.DropAll
+	case 1:
+		return vfs.KeepAll
+	}
+	return func(u vfs.Unit) vfs.Fate {
+		rng := rand.New(rand.NewPCG(seed, uint64(u.Op)<<32^uint64(u.Part)<<8^uint64(u.Ino)))
+		switch rng.IntN(5) {
+		case 0, 1:
+			return vfs.Drop
+		case 2, 3:
+			return vfs.Keep
+		}
+		return vfs.Mixed(rng.IntN(1 << 20))
+	}
+}
+
 // syncKinds are the calls whose failure leaves nobody knowing what is on the disk.
 var syncKinds = []vfs.Kind{vfs.KindSync, vfs.KindMsync, vfs.KindSyncDir}
 
-// TestCrashFailedSync makes each sync of each workload fail once. The workload must be told; what it was told is done
-// must survive whatever the disk made of the rest, and the restart and power cut after it.
+// TestCrashFailedSync makes each sync of each workload fail once, or a sample of them when there are few states. The workload
+// must be told; what it was told is done must survive whatever the disk made of the rest, and restarts and power cuts
+// after it.
 func TestCrashFailedSync(t *testing.T) {
 	for i := range crashWorks {
 		w := &crashWorks[i]
@@ -708,7 +845,7 @@ func TestCrashFailedSync(t *testing.T) {
 			t.Parallel()
 			c := newCrashHunt(t, w, "")
 			defer c.log()
-			crashEachFault(c, syncKinds, nil)
+			crashEachFault(c, syncKinds, true, nil)
 		})
 	}
 }
@@ -722,20 +859,25 @@ func TestCrashFullDisk(t *testing.T) {
 			c := newCrashHunt(t, w, "")
 			defer c.log()
 			kinds := []vfs.Kind{vfs.KindAllocate, vfs.KindWrite, vfs.KindCreate, vfs.KindLink}
-			crashEachFault(c, kinds, func(r *vfs.Rule, nth int) {
+			crashEachFault(c, kinds, false, func(r *vfs.Rule, nth int) {
 				r.Err, r.Forever, r.Short = syscall.ENOSPC, nth%2 == 0, nth%3*700
 			})
 		})
 	}
 }
 
-// crashEachFault runs the workload once for each call of these kinds, or a sample of the calls, and makes that one fail.
-func crashEachFault(c *crashHunt, kinds []vfs.Kind, change func(r *vfs.Rule, nth int)) {
+// crashEachFault runs the workload once for each call of these kinds, or a sample of the calls, and makes that one fail. each
+// says that a budget of a campaign is spread over all of them.
+func crashEachFault(c *crashHunt, kinds []vfs.Kind, each bool, change func(r *vfs.Rule, nth int)) {
 	count := vfs.NewFailer(vfs.OS)
-	c.w.start(c.t, count, *crashSeed, false)
+	c.w.start(c.t, count, *crashSeed, 0)
 	calls := count.Calls(kinds...)
 	runs := min(calls, max(*crashStates/12, 4))
+	if each && *crashStates >= campaign {
+		runs = calls
+	}
 	budget := max(*crashStates/2/max(runs, 1), 8)
+	c.calls = calls
 	for _, i := range c.rng.Perm(calls)[:runs] {
 		nth := i + 1
 		if *crashFault > 0 {
@@ -746,7 +888,11 @@ func crashEachFault(c *crashHunt, kinds []vfs.Kind, change func(r *vfs.Rule, nth
 			change(&rule, nth)
 		}
 		c.replay = fmt.Sprintf("-folio.crashfault %d ", nth)
-		if err := crashFaulted(c, rule, budget); err != nil {
+		did, err := crashFaulted(c, rule, budget)
+		if did {
+			c.failures++
+		}
+		if err != nil {
 			c.report(fmt.Errorf("call %d fails: %w", nth, err))
 			return
 		}
@@ -767,41 +913,72 @@ func firstFailure(log []vfs.Op) int {
 	return 0
 }
 
-// crashFaulted is one run of crashEachFault.
-func crashFaulted(c *crashHunt, rule vfs.Rule, budget int) error {
+// crashFaulted is one run of crashEachFault. It tells whether a call failed: of goroutines another run may make fewer of them.
+func crashFaulted(c *crashHunt, rule vfs.Rule, budget int) (did bool, err error) {
 	failer := vfs.NewFailer(vfs.OS, rule)
-	r := c.w.start(c.t, failer, *crashSeed, true)
+	r := c.w.start(c.t, failer, *crashSeed, rule.Nth)
+	did = failer.Failed() > 0
 	for _, err := range r.errs {
 		if !errors.Is(err, syscall.EIO) && !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, ErrDatabaseNotOpen) {
-			return fmt.Errorf("the workload was told: %w", err)
+			return did, fmt.Errorf("the workload was told: %w", err)
 		}
 	}
-	clear(c.checked) // every run has a store of its own
+	clear(c.checked)                                                // every run has a store of its own
+	c.rng = rand.New(rand.NewPCG(*crashSeed, 100+uint64(rule.Nth))) // and is the same without the others
 	c.from = firstFailure(r.rec.Log())
 	if *crashState != "" {
 		c.only(r)
-		return nil
+		return did, nil
 	}
 	h := vfs.NewHistory(r.rec.Log())
 	promise := func(h *vfs.History, at int) crashPromise { return promised(h, at, r.line) }
 	if err := c.hunt(r.rec.Log(), budget/2, promise); err != nil {
-		return err
+		return did, err
 	}
 	p := promise(h, h.Events())
 	if err := c.judge(h.State(h.Events(), vfs.KeepAll), p); err != nil {
-		return err
+		return did, err
 	}
-	if failer.Failed() > 0 && len(r.errs) == 0 && !c.w.threads && strings.Contains(c.t.Name(), "FailedSync") {
-		return errors.New("nobody was told")
+	if did && len(r.errs) == 0 && !c.w.threads && strings.Contains(c.t.Name(), "FailedSync") {
+		return did, errors.New("nobody was told")
 	}
-	return c.restart(h.State(h.Events(), vfs.KeepAll), p, budget/2)
+	if err := c.restart(h.State(h.Events(), vfs.KeepAll), p, 0, budget/2); err != nil {
+		return did, err
+	}
+	return did, c.restartBehind(h, promise, budget)
+}
+
+// restartBehind restarts at random moments behind a failure, until which the process lived: of a campaign at two at which it was
+// killed, and at one at which the power was cut; else at one, killed or cut by turns.
+func (c *crashHunt) restartBehind(h *vfs.History, promise func(h *vfs.History, at int) crashPromise, budget int) error {
+	points := slices.DeleteFunc(h.Points(), func(at int) bool { return at <= c.from })
+	if c.from == 0 || len(points) == 0 {
+		return nil
+	}
+	cuts := []bool{c.rng.IntN(2) == 0}
+	if *crashStates >= campaign {
+		cuts = []bool{false, false, true}
+	}
+	for _, cut := range cuts {
+		at := points[c.rng.IntN(len(points))]
+		s := h.State(at, vfs.KeepAll)
+		// Who makes a store takes its name back when the sync of the folder fails. Who is killed before that leaves a name
+		// of which the next process cannot know that no sync of its own makes it durable; RELIABILITY.md says so.
+		if cut || s.LostName("app.db") {
+			s = c.sample(h, at).Cut()
+		}
+		if err := c.restart(s, promise(h, at), 0, max(budget/4, 2)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // TestCrashLeavesNothing looks for goroutines that outlive their stores.
 func TestCrashLeavesNothing(t *testing.T) {
 	before := runtime.NumGoroutine()
 	for i := range crashWorks {
-		crashWorks[i].start(t, vfs.OS, *crashSeed, false)
+		crashWorks[i].start(t, vfs.OS, *crashSeed, 0)
 	}
 	for tries := 0; runtime.NumGoroutine() > before; tries++ {
 		if tries == 100 {

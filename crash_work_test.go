@@ -456,21 +456,37 @@ var crashWorks = []crashWork{
 		r.commit(1)
 		r.close()
 	}, least: crashDeeds{deedOpens: 4, deedCheckpoints: 4}},
+	{name: "killed", profile: crashWide, run: func(r *crashRun) {
+		// Recovery is part of the log: its calls fail, and are cut short, as any others. The first one finds a log from the
+		// slots on, the second one a log that goes on behind a recovery, the third one that nothing was committed.
+		r.commit(3)
+		r.checkpoint()
+		for _, n := range []int{3, 2, 0} {
+			r.commit(n)
+			r.kill()
+			if r.recover(); !r.failing && !r.ok() {
+				return
+			}
+			r.view()
+		}
+		r.commit(2)
+	}, least: crashDeeds{deedOpens: 4, deedCheckpoints: 3, deedDeferred: 4}},
 }
 
 // reservation is how much of the data file a first mapping can show.
 func (w *crashWork) reservation() int64 { return max(w.opts.reservation, 256<<10) }
 
 // start runs the workload in a new directory on a recorder over fsys. It returns the run with its log complete
-// and nothing held.
-func (w *crashWork) start(t testing.TB, fsys vfs.FS, seed uint64, failing bool) *crashRun {
+// and nothing held. fault is the number of the call that fsys makes fail, 0 when none is to fail.
+func (w *crashWork) start(t testing.TB, fsys vfs.FS, seed uint64, fault int) *crashRun {
 	maps := &atomic.Int64{}
 	fsys = crashSlowFS{fsys, w.slow, maps}
 	r := &crashRun{
-		rec: vfs.NewRecorder(fsys), opts: w.opts, weak: w.weak, failing: failing,
+		rec: vfs.NewRecorder(fsys), opts: w.opts, weak: w.weak, failing: fault > 0,
 		path: filepath.Join(crashDir(t), "app.db"),
 		line: &crashLine{seed: seed, profile: w.profile},
 	}
+	r.rec.LostAtDrop = crashLost(seed + uint64(fault))
 	random := atomic.Uint64{}
 	r.opts.random = func() uint64 { return seed*0x9e3779b97f4a7c15 + random.Add(1) }
 	r.opts.reservation = w.reservation()

@@ -230,10 +230,10 @@ func (f *failRun) hide(db *DB) {
 	}
 }
 
-// failKill lets go of a store as the death of its process does.
-func failKill(db *DB) {
+// failKill lets go of a store as the death of its process does. It returns what could not be let go of.
+func failKill(db *DB) (err error) {
 	if db == nil || db.closing.Swap(true) {
-		return
+		return nil
 	}
 	db.background.Wait()
 	db.life.Lock()
@@ -241,12 +241,12 @@ func failKill(db *DB) {
 	db.life.Unlock()
 	db.share.mu.Lock()
 	if db.table != nil {
-		db.table.Kill()
+		err = db.table.Kill()
 		db.table, db.share.detached = nil, true
 	}
 	db.share.mu.Unlock()
 	db.attached = false
-	db.release()
+	return errors.Join(err, db.release())
 }
 
 // aftermath comes when the disk works again: reads go on, writes too or are refused; and the next process finds what it must.

@@ -43,6 +43,21 @@ func (s *State) Names() []string {
 	return names
 }
 
+// LostName reports whether a name is there by a change that a failed SyncDir has lost: no later one makes it durable.
+func (s *State) LostName(name string) bool {
+	lost := false
+	for i := range s.plan.names {
+		if n := &s.plan.names[i]; n.name == name {
+			for _, m := range n.moves {
+				if s.fates[m.unit] != Drop {
+					lost = m.ino != 0 && s.plan.units[m.unit].move.lost
+				}
+			}
+		}
+	}
+	return lost
+}
+
 // find returns the file that a name leads to, nil when there is none.
 func (s *State) find(name string) *planFile {
 	for i := range s.plan.names {

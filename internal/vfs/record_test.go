@@ -370,3 +370,30 @@ func TestRecorderChain(t *testing.T) {
 		}
 	}
 }
+
+// A name whose SyncDir has failed is lost until it is made again: a later SyncDir says nothing about it.
+func TestLostName(t *testing.T) {
+	failer := NewFailer(OS)
+	s := newScript(t, failer, nil)
+	lost := func(name string) bool {
+		h := NewHistory(s.rec.Log())
+		return h.State(h.Events(), KeepAll).LostName(name)
+	}
+	for _, line := range []string{"create f", "syncdir", "create g"} {
+		must(t, s.line(strings.Fields(line)))
+	}
+	if lost("f") || lost("g") || lost("h") {
+		t.Error("nothing has failed")
+	}
+	failer.Set(Rule{Kinds: []Kind{KindSyncDir}})
+	for _, line := range []string{"syncdir", "syncdir"} {
+		must(t, s.line(strings.Fields(line)))
+	}
+	if lost("f") || !lost("g") {
+		t.Error("g is lost, and f is not")
+	}
+	must(t, s.line(strings.Fields("remove g")))
+	if lost("g") {
+		t.Error("what is not there is not lost")
+	}
+}
