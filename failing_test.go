@@ -451,6 +451,15 @@ func TestFailingCalls(t *testing.T) {
 	if len(works) < 30 {
 		t.Errorf("%d workloads", len(works))
 	}
+	// The system tells nothing of a writer that is another user's: then the table is asked.
+	old := lockHolder
+	defer func() { lockHolder = old }()
+	lockHolder = func(info vfs.Info, off int64) int {
+		if off == lockWriter {
+			return 0
+		}
+		return old(info, off)
+	}
 	t.Run("all", func(t *testing.T) {
 		for _, w := range works {
 			t.Run(w.name, func(t *testing.T) {
