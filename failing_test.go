@@ -260,6 +260,7 @@ func (f *failRun) aftermath(kill bool) {
 				f.marks("ack", k)
 			}
 		}
+		f.db.background.Wait() // a sync that is known to fail there may not have come back yet
 		poisoned = f.db.poisoned() != nil
 		if !poisoned && f.must() != "" {
 			f.problem("the store goes on after a failed sync: %s", f.must())
