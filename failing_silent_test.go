@@ -51,6 +51,7 @@ var failSilences = []failSilence{
 	quiet("page.(*File).allocate", "allocate", "it asked for more than is needed, and then asks for that"),
 	quiet("page.(*File).mapLocked", "extend map", "less address space, or another mapping, does as well"),
 	quiet("wal.(*Log).growTo", "allocate write truncate", "it asked for more than is needed, and then asks for that"),
+	quiet("wal.(*Log).open", "map", "a write does as well"),
 	quiet("wal.(*Log).adopt", "allocate", "the log's end that has no space is not used"),
 	{"internal/lockfile.(*Table).fill", "", "", syscall.ENOSPC, "a process without a table has the locks of the data file", new(atomic.Int64), false},
 	quiet("(*DB).snapshotOf", "stat read", "a writer may be at the slots: they are read again, up to three times"),
@@ -69,8 +70,9 @@ var failSilences = []failSilence{
 	// What does not decide anything.
 	quiet("(*DB).readSlot", "read", "one sound slot is enough at any time"),
 	quiet("(*DB).tryLock", "unlock", "it is tried again, or the file is closed, which releases the byte too"),
-	quiet("(*DB).holder", "stat", "only the message would name who holds the lock"),
+	quiet("(*DB).holder", "stat open read close", "only the message would name who holds the lock"),
 	quiet("(*DB).Stats", "stat", "a figure is missing"),
+	quiet("wal.(*Log).shut", "close", "what was written through the window stays, and nobody uses it any more"),
 	quiet("page.(*Map).Release", "close", "nothing was written through the mapping, and nobody uses it any more"),
 	quiet("(*DB).checkStrayLog", "close", "the file was only read"),
 	quiet("(*DB).replayAside", "close", "the file was only read"),

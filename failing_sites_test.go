@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -71,7 +72,12 @@ func (c *failSiteCount) claim(s vfs.Site, way string) bool {
 	return c.claimed[k] == 1
 }
 
-// judge compares the calls that were made with those that the source has. Each must have been made, and have failed.
+// failAfterwards are functions with calls that are only made when one below has failed that many others make too: a sample may
+// have failed theirs.
+var failAfterwards = []string{"growTo", "restoreSize"}
+
+// judge compares the calls that were made with those that the source has. Each must have been made, and have failed; in a sample it
+// need not have failed. Once a sample let pass what was never called, so that the windows came without anything that made them fail.
 func (c *failSiteCount) judge(t *testing.T) {
 	if _, err := exec.LookPath("go"); err != nil {
 		t.Log("there is no go command to list the calls with")
@@ -87,9 +93,13 @@ func (c *failSiteCount) judge(t *testing.T) {
 		if n[1] > 0 {
 			failed++
 		}
-		if n[1] == 0 && *failAll {
+		switch {
+		case n[1] > 0:
+		case *failAll:
 			t.Errorf("%s:%d: %s was called %d times and never failed", s.file, s.line, s.method, n[0])
-		} else if n[1] == 0 {
+		case n[0] == 0 && runtime.GOOS == "linux" && !slices.Contains(failAfterwards, s.fn): // other systems have not all of it
+			t.Errorf("%s:%d: %s was never called", s.file, s.line, s.method)
+		default:
 			t.Logf("%s:%d: %s was called %d times and did not fail", s.file, s.line, s.method, n[0])
 		}
 	}
@@ -99,6 +109,7 @@ func (c *failSiteCount) judge(t *testing.T) {
 // staticSite is a call in the source.
 type staticSite struct {
 	file, method string
+	fn           string // the function that makes it, without its type
 	line         int
 	from, to     int // lines in which it is made
 	deferred     bool
@@ -126,7 +137,7 @@ type listedPackage struct {
 	GoFiles                 []string
 }
 
-// staticSites lists the calls of methods of vfs.FS, File, Mapping and Shared in the library. Left out are Name, Bytes
+// staticSites lists the calls of methods of vfs.FS, File, Mapping, Shared and Window in the library. Left out are Name, Bytes
 // and WillNeed, which cannot fail, and what is only called by the command and by tests.
 func staticSites(t *testing.T) (sites []staticSite) {
 	cmd := exec.Command("go", "list", "-export", "-deps", "-json=ImportPath,Dir,Export,GoFiles", ".")
@@ -179,6 +190,7 @@ type siteVisitor struct {
 	fset     *token.FileSet
 	info     *types.Info
 	file     string
+	fn       string     // the declared function
 	within   []ast.Node // functions around
 	called   map[*ast.SelectorExpr]bool
 	deferred map[*ast.CallExpr]bool
@@ -190,6 +202,9 @@ func (v *siteVisitor) line(p token.Pos) int { return v.fset.Position(p).Line }
 func (v *siteVisitor) Visit(n ast.Node) ast.Visitor {
 	switch n := n.(type) {
 	case *ast.FuncDecl, *ast.FuncLit:
+		if decl, ok := n.(*ast.FuncDecl); ok {
+			v.fn = decl.Name.Name
+		}
 		for _, part := range children(n) {
 			v.within = append(v.within, n)
 			ast.Walk(v, part)
@@ -201,7 +216,7 @@ func (v *siteVisitor) Visit(n ast.Node) ast.Visitor {
 	case *ast.CallExpr:
 		if sel, ok := n.Fun.(*ast.SelectorExpr); ok && isFileCall(v.info.Selections[sel]) {
 			v.called[sel] = true
-			s := staticSite{file: v.file, method: sel.Sel.Name, line: v.line(sel.Sel.Pos()), from: v.line(sel.Sel.Pos()), to: v.line(n.End())}
+			s := staticSite{file: v.file, method: sel.Sel.Name, fn: v.fn, line: v.line(sel.Sel.Pos()), from: v.line(sel.Sel.Pos()), to: v.line(n.End())}
 			if v.deferred[n] { // it is made where the function ends, in any of its lines
 				fn := v.within[len(v.within)-1]
 				s.from, s.to, s.deferred = v.line(fn.Pos()), v.line(fn.End()), true
@@ -235,7 +250,7 @@ func isFileCall(s *types.Selection) bool {
 		return false
 	}
 	named, ok := s.Recv().(*types.Named)
-	if !ok || !slices.Contains([]string{"FS", "File", "Mapping", "Shared"}, named.Obj().Name()) {
+	if !ok || !slices.Contains([]string{"FS", "File", "Mapping", "Shared", "Window"}, named.Obj().Name()) {
 		return false
 	}
 	return !slices.Contains([]string{"Name", "Bytes", "WillNeed"}, s.Obj().Name())

@@ -182,12 +182,14 @@ var moreFailWorks = []failWork{
 	{name: "private", opts: Options{Private: true}, before: commits, run: failPrivate},
 	{name: "private of a clean store", opts: Options{Private: true}, before: closed, run: failPrivate},
 	{name: "reader beside a writer", opts: Options{ReadOnly: true}, before: closed, run: failReader},
+	{name: "reader beside a writer of much", opts: Options{ReadOnly: true}, profile: crashLarge, before: closed, run: failReader},
 	{name: "writer beside a reader", before: commits, run: failWriter},
 	{name: "writer after a writer", before: commits, run: failSecondWriter},
 	{name: "doubtful file system", before: commits, under: func(fsys vfs.FS, _ string) vfs.FS { return doubtingFS{fsys} }, run: goOn},
 	{name: "moved while it waits", before: closed, under: func(fsys vfs.FS, path string) vfs.FS { return &movedFS{FS: fsys, path: path} }, run: goOn},
 	{name: "moved while it waits to read", opts: Options{ReadOnly: true}, before: closed, under: func(fsys vfs.FS, path string) vfs.FS { return &movedFS{FS: fsys, path: path} }, run: failReader},
 	{name: "locked", opts: Options{LockTimeout: 10 * time.Millisecond}, before: closed, expected: []error{ErrTimeout}, run: failLocked},
+	{name: "locked by a writer", opts: Options{LockTimeout: 10 * time.Millisecond}, before: closed, expected: []error{ErrTimeout}, run: failLockedByWriter},
 	{name: "full", opts: Options{MaxSize: 256 << 10, LogLimit: minLimit}, profile: crashRange, expected: []error{ErrMaxSizeReached}, run: func(f *failRun) {
 		f.open()
 		f.commit(8)
@@ -377,6 +379,20 @@ func failLocked(f *failRun) {
 		f.problem("the lock of another process does not count")
 	}
 	other.Close()
+	goOn(f)
+}
+
+// failLockedByWriter opens a store that a writer has open.
+func failLockedByWriter(f *failRun) {
+	w := f.beside(Options{})
+	if w == nil {
+		return
+	}
+	f.open()
+	if f.db != nil {
+		f.problem("the lock of another process does not count")
+	}
+	failKill(w)
 	goOn(f)
 }
 

@@ -11,17 +11,17 @@ import (
 	"github.com/foliodb/folio/internal/vfs"
 )
 
-// leakFS counts what is open: files, mappings, shared memory. A mapping that nobody lets go of keeps the address space, and
+// leakFS counts what is open: files, mappings, windows, shared memory. A mapping that nobody lets go of keeps the address space, and
 // the open file with its locks.
 type leakFS struct {
 	vfs.FS
-	files, maps, shared atomic.Int64
+	files, maps, windows, shared atomic.Int64
 }
 
 // left says what is still open; "": nothing.
 func (l *leakFS) left() string {
-	if f, m, s := l.files.Load(), l.maps.Load(), l.shared.Load(); f != 0 || m != 0 || s != 0 {
-		return fmt.Sprintf("%d files, %d mappings and %d tables are left open", f, m, s)
+	if f, m, w, s := l.files.Load(), l.maps.Load(), l.windows.Load(), l.shared.Load(); f != 0 || m != 0 || w != 0 || s != 0 {
+		return fmt.Sprintf("%d files, %d mappings, %d windows and %d tables are left open", f, m, w, s)
 	}
 	return ""
 }
@@ -74,6 +74,15 @@ func (f *leakFile) Map(length int64) (vfs.Mapping, error) {
 	return &leakMapping{Mapping: m, l: f.l}, nil
 }
 
+func (f *leakFile) Window(off, n int64) (vfs.Window, error) {
+	w, err := f.File.Window(off, n)
+	if err != nil {
+		return nil, err
+	}
+	f.l.windows.Add(1)
+	return &leakWindow{Window: w, l: f.l}, nil
+}
+
 func (f *leakFile) Share(length int64) (vfs.Shared, error) {
 	s, err := f.File.Share(length)
 	if err != nil || s == nil {
@@ -91,6 +100,16 @@ type leakMapping struct {
 func (m *leakMapping) Close() error {
 	m.l.maps.Add(-1)
 	return m.Mapping.Close()
+}
+
+type leakWindow struct {
+	vfs.Window
+	l *leakFS
+}
+
+func (w *leakWindow) Close() error {
+	w.l.windows.Add(-1)
+	return w.Window.Close()
 }
 
 type leakShared struct {

@@ -50,7 +50,17 @@ func (f *failingFile) WriteV(bufs [][]byte, off int64) error {
 	return r.fail(KindWrite, f.Name())
 }
 
-func (f *failingFile) Window(int64, int64) (Window, error) { return PlainWindow(f), nil }
+// Window opens a window of the file below, which on the real file system is a mapping.
+func (f *failingFile) Window(off, n int64) (Window, error) {
+	if r := f.f.fate(KindMap, f.Name()); r != nil {
+		return nil, r.fail(KindMap, f.Name())
+	}
+	w, err := f.under.Window(off, n)
+	if err != nil {
+		return nil, err
+	}
+	return &failingWindow{f: f, under: w}, nil
+}
 
 // short writes as much of p as the rule lets through.
 func (f *failingFile) short(r *Rule, p []byte, off int64) (int, error) {
@@ -186,6 +196,36 @@ func (m *failingMapping) Close() error {
 	err := m.under.Close()
 	if err == nil && r != nil {
 		err = r.fail(KindClose, m.f.Name())
+	}
+	return err
+}
+
+// failingWindow is a window of a failingFile.
+type failingWindow struct {
+	f     *failingFile
+	under Window
+}
+
+// Write fails as a store to memory does: it may stop anywhere, and is a fault whatever the rule's error is.
+func (w *failingWindow) Write(p []byte, off int64) error {
+	r := w.f.f.fate(KindWrite, w.f.Name())
+	if r == nil {
+		return w.under.Write(p, off)
+	}
+	if part := r.part(len(p)); part > 0 {
+		if err := w.under.Write(p[:part], off); err != nil {
+			return err
+		}
+	}
+	return r.fault(KindWrite, w.f.Name())
+}
+
+// Close unmaps in any case.
+func (w *failingWindow) Close() error {
+	r := w.f.f.fate(KindClose, w.f.Name())
+	err := w.under.Close()
+	if err == nil && r != nil {
+		err = r.fail(KindClose, w.f.Name())
 	}
 	return err
 }

@@ -18,7 +18,7 @@ type Rule struct {
 	Name    string // how the base name ends (one of the two, for a link or rename); "": any
 	Nth     int    // counted from 1; 0 is 1
 	Forever bool
-	Err     error // nil: ErrFault for KindPopulate, else syscall.EIO
+	Err     error // nil: ErrFault for KindPopulate and Window.Write, else syscall.EIO
 	Short   int   // bytes that a write or read transfers before it fails
 	Late    bool  // the call is made, and fails all the same
 }
@@ -120,6 +120,22 @@ func (r *Rule) fail(kind Kind, name string) error {
 	}
 	return &fs.PathError{Op: string(kind), Path: name, Err: err}
 }
+
+// fault is the error of a failed store to memory, as a real one would look: ErrFault, in which the rule's error is found too,
+// but not what that one wraps. The kernel gives no reason for a fault, so nobody may find ENOSPC in it.
+func (r *Rule) fault(kind Kind, name string) error {
+	err := ErrFault
+	if r.Err != nil {
+		err = &ruledFault{r.Err}
+	}
+	return &fs.PathError{Op: string(kind), Path: name, Err: err}
+}
+
+// ruledFault is a fault by which a test knows its rule again.
+type ruledFault struct{ rule error }
+
+func (e *ruledFault) Error() string        { return ErrFault.Error() + ": " + e.rule.Error() }
+func (e *ruledFault) Is(target error) bool { return target == ErrFault || target == e.rule }
 
 // openKind tells the two kinds of Open apart.
 func openKind(flag int) Kind {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -190,6 +191,52 @@ func TestFailerLate(t *testing.T) {
 	failer.Set()
 	if err := failer.Remove(name); err != nil {
 		t.Error(err)
+	}
+}
+
+// A window fails like the mapping that it is. Once a Failer gave windows that write by WriteAt, so that nothing showed what becomes of one that
+// cannot be opened, and a failed store had the error of a write.
+func TestFailerWindow(t *testing.T) {
+	failer := NewFailer(OS)
+	f := mustOpen(t, failer, filepath.Join(fastDir(t), "a"), os.O_RDWR|os.O_CREATE)
+	must(t, f.Allocate(0, 4096))
+	w, err := f.Window(0, 4096)
+	if errors.Is(err, errors.ErrUnsupported) {
+		t.Skip("the system has no windows")
+	}
+	must(t, err)
+	must(t, w.Write([]byte("whole"), 0))
+	known := fmt.Errorf("known: %w", syscall.ENOSPC)
+	failer.Set(Rule{Kinds: []Kind{KindMap}, Err: syscall.ENOMEM}, Rule{Kinds: []Kind{KindWrite}, Short: 2, Err: known},
+		Rule{Kinds: []Kind{KindWrite}, Nth: 2}, Rule{Kinds: []Kind{KindClose}})
+	if w, err := f.Window(0, 4096); w != nil || !errors.Is(err, syscall.ENOMEM) {
+		t.Errorf("opened: %v, %v", w, err)
+	}
+	if err := w.Write([]byte("short"), 5); !errors.Is(err, ErrFault) || !errors.Is(err, known) || errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("a short store: %v", err)
+	}
+	if err := w.Write([]byte("none"), 7); !errors.Is(err, ErrFault) || errors.Is(err, syscall.EIO) {
+		t.Errorf("a failed store: %v", err)
+	}
+	if err := w.Close(); !errors.Is(err, syscall.EIO) {
+		t.Errorf("closed: %v", err)
+	}
+	if err := w.Write([]byte("x"), 0); !errors.Is(err, fs.ErrClosed) {
+		t.Errorf("a window of which Close has failed is open: %v", err)
+	}
+	p := make([]byte, 9)
+	if _, err := f.ReadAt(p, 0); err != nil || string(p) != "wholesh\x00\x00" {
+		t.Errorf("%q, %v", p, err)
+	}
+	var kinds []Kind
+	for _, s := range failer.Sites() {
+		if s.Func != "vfs.TestFailerWindow" && s.Func != "vfs.mustOpen" {
+			t.Errorf("not the caller's line: %s", s)
+		}
+		kinds = append(kinds, s.Kind)
+	}
+	if want := []Kind{KindAllocate, KindMap, KindWrite, KindMap, KindWrite, KindWrite, KindClose, KindWrite, KindRead, KindCreate}; !slices.Equal(kinds, want) {
+		t.Errorf("calls of %v", kinds)
 	}
 }
 

@@ -18,7 +18,7 @@ type Kind string
 const (
 	KindStart    Kind = "start"    // how a log begins: the files as they were found
 	KindCreate   Kind = "create"   // Open with os.O_CREATE; in a log only if it made the file
-	KindWrite    Kind = "write"    // WriteAt and WriteV
+	KindWrite    Kind = "write"    // WriteAt, WriteV and Window.Write
 	KindTruncate Kind = "truncate" // Truncate
 	KindAllocate Kind = "allocate" // Allocate
 	KindSync     Kind = "sync"     // File.Sync
@@ -36,7 +36,7 @@ const (
 	KindOpen     Kind = "open" // Open without os.O_CREATE
 	KindRead     Kind = "read"
 	KindStat     Kind = "stat" // FS.Stat, File.Stat and File.Medium
-	KindMap      Kind = "map"
+	KindMap      Kind = "map"  // File.Map, File.Share and File.Window
 	KindExtend   Kind = "extend"
 	KindPopulate Kind = "populate"
 	KindLock     Kind = "lock"

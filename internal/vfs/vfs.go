@@ -24,9 +24,9 @@ var (
 	// ErrLocked says that another open file holds the byte.
 	ErrLocked = errors.New("vfs: locked")
 
-	// ErrFault says that a mapped range cannot be read: it lies past the end
-	// of the file, or the device failed.
-	ErrFault = errors.New("vfs: mapped range cannot be read")
+	// ErrFault says that a mapped range cannot be read, or written: it lies past
+	// the end of the file, has no space, or the device failed.
+	ErrFault = errors.New("vfs: mapped range cannot be accessed")
 
 	// ErrReadOnlyMapping is the answer of Mapping.Sync when the file was opened
 	// for reading only. The kernel would report success and flush nothing.

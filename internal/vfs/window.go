@@ -10,7 +10,7 @@ type Window interface {
 	Close() error
 }
 
-// PlainWindow returns a window that writes by WriteAt: for files that record or fail what is written.
+// PlainWindow returns a window that writes by WriteAt: for files that record or stop what is written.
 func PlainWindow(f File) Window { return plainWindow{f} }
 
 type plainWindow struct{ f File }

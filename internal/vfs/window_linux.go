@@ -12,6 +12,7 @@ import (
 // stored along: the first store to a clean page is a fault in which the kernel notes that the page is dirty. POSIX promises neither, so
 // other systems write.
 type mappedWindow struct {
+	name     string         // of the file
 	base     unsafe.Pointer // nil once closed
 	off, len int64
 }
@@ -22,7 +23,7 @@ func (f *osFile) Window(off, n int64) (Window, error) {
 	if !ok || !f.writable {
 		return nil, pathError("mmap", f.f.Name(), unix.EINVAL)
 	}
-	w := &mappedWindow{off: from, len: length}
+	w := &mappedWindow{name: f.f.Name(), off: from, len: length}
 	err := f.call("mmap", func(fd int) error {
 		base, err := unix.MmapPtr(fd, from, nil, uintptr(length), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 		w.base = base
@@ -36,10 +37,10 @@ func (f *osFile) Window(off, n int64) (Window, error) {
 
 func (w *mappedWindow) Write(p []byte, off int64) (err error) {
 	if w.base == nil {
-		return pathError("write", "window", fs.ErrClosed)
+		return pathError("write", w.name, fs.ErrClosed)
 	}
 	if off < w.off || off-w.off > w.len-int64(len(p)) {
-		return pathError("write", "window", unix.EINVAL)
+		return pathError("write", w.name, unix.EINVAL)
 	}
 	old := debug.SetPanicOnFault(true)
 	defer func() {
@@ -48,7 +49,7 @@ func (w *mappedWindow) Write(p []byte, off int64) (err error) {
 			if _, ok := r.(interface{ Addr() uintptr }); !ok {
 				panic(r)
 			}
-			err = pathError("write", "window", ErrFault) // no space, a failed device, or somebody cut the file
+			err = pathError("write", w.name, ErrFault) // no space, a failed device, or somebody cut the file
 		}
 	}()
 	copy(unsafe.Slice((*byte)(unsafe.Add(w.base, off-w.off)), len(p)), p)
@@ -57,9 +58,9 @@ func (w *mappedWindow) Write(p []byte, off int64) (err error) {
 
 func (w *mappedWindow) Close() error {
 	if w.base == nil {
-		return pathError("munmap", "window", fs.ErrClosed)
+		return pathError("munmap", w.name, fs.ErrClosed)
 	}
 	base := w.base
 	w.base = nil
-	return pathError("munmap", "window", unix.MunmapPtr(base, uintptr(w.len)))
+	return pathError("munmap", w.name, unix.MunmapPtr(base, uintptr(w.len)))
 }
