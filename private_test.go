@@ -110,6 +110,7 @@ func (m privateModel) change(t *testing.T, db *DB, r *rand.Rand, n int) {
 
 // A private store takes any change, growth and frames that spill among them, keeps it until it is closed, and leaves the files
 // as they were to the byte. Other processes may read beside it, and see nothing of it; none may write.
+// Case D8 of RELIABILITY.md.
 func TestPrivate(t *testing.T) {
 	const seed = 1
 	t.Logf("seed %d, %d changes (-folio.private)", seed, *flagPrivate)

@@ -58,6 +58,7 @@ func TestSameFileTwice(t *testing.T) {
 // A hard link leads to the same bytes with another log's name beside it. Another process is kept out by the lock, which
 // lies on the data file itself; and after a crash the log is missed under the other name, so nothing
 // is opened without it.
+// Cases C4 and D6 of RELIABILITY.md.
 func TestHardLink(t *testing.T) {
 	db := mustOpen(t, nil)
 	mustPut(t, db, "a", "b")
