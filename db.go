@@ -199,6 +199,16 @@ func (db *DB) stillNamed(path string) (bool, error) {
 	return fileKey{info.Dev, info.Ino} == db.key, err
 }
 
+// keepsName is an error unless the path that the store was opened by leads to its data file still.
+func (db *DB) keepsName() error {
+	path := db.file.Name()
+	ok, err := db.stillNamed(path)
+	if err == nil && !ok {
+		err = fmt.Errorf("%w: %s", ErrFileReplaced, path)
+	}
+	return outer(err)
+}
+
 // openFile opens the data file, making a new store if there is none.
 func (db *DB) openFile(path string) error {
 	o := &db.opts
@@ -471,6 +481,9 @@ func (db *DB) finish() error {
 	}
 	if err := db.cut(db.newest().Pages); err != nil {
 		return err
+	}
+	if err := db.keepsName(); err != nil {
+		return err // the log of that name may be another store's by now
 	}
 	if err := db.markClean(); err != nil {
 		return err
