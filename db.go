@@ -28,6 +28,7 @@ import (
 type DB struct {
 	// Constant after Open.
 	path     string
+	abs      string // path, whatever the working directory is by now
 	opts     Options
 	pageSize int
 	storeID  [16]byte
@@ -133,6 +134,7 @@ func Open(path string, opts *Options) (*DB, error) {
 		return nil, outer(err)
 	}
 	db := newDB(path, o)
+	db.abs = abs
 	if err := db.open(abs); err != nil {
 		db.release()
 		return nil, outer(err)
@@ -201,10 +203,9 @@ func (db *DB) stillNamed(path string) (bool, error) {
 
 // keepsName is an error unless the path that the store was opened by leads to its data file still.
 func (db *DB) keepsName() error {
-	path := db.file.Name()
-	ok, err := db.stillNamed(path)
+	ok, err := db.stillNamed(db.abs)
 	if err == nil && !ok {
-		err = fmt.Errorf("%w: %s", ErrFileReplaced, path)
+		err = fmt.Errorf("%w: %s", ErrFileReplaced, db.abs)
 	}
 	return outer(err)
 }

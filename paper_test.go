@@ -61,7 +61,7 @@ func TestCases(t *testing.T) {
 		if id := row[1]; !mentioned[id] && id != "F13" { // that one is a whole run of the tests
 			t.Errorf("case %s: no comment of a test names it", id)
 		}
-		for _, name := range regexp.MustCompile("Test[A-Z]\\w*").FindAllString(row[2], -1) {
+		for _, name := range regexp.MustCompile(`Test[A-Z]\w*`).FindAllString(row[2], -1) {
 			if !tests[name] {
 				t.Errorf("case %s: there is no %s", row[1], name)
 			}
