@@ -575,6 +575,7 @@ func TestDeferredUnderLongNames(t *testing.T) {
 // A checkpoint that makes the log shorter waited for the tree with the checkpoint lock held, to have some of the backlog applied, even when a
 // transaction had got the tree first and applied all of it. When that came to need a checkpoint itself, the two waited for each other for ever,
 // and so did every writer from then on.
+// Case B2 of RELIABILITY.md.
 func TestCheckpointBesideBulkInTheTree(t *testing.T) {
 	for range 5 {
 		db := mustOpen(t, &Options{LogLimit: minLimit, Durability: Relaxed, MemoryLimit: 1 << 20})

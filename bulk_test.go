@@ -9,7 +9,7 @@ import (
 	"github.com/foliodb/folio/page"
 )
 
-// A bulk commit makes durable what precedes it, and has it in the log, before it takes place (CASES B1): else its meta slots claim a
+// A bulk commit makes durable what precedes it, and has it in the log, before it takes place (case B1 of RELIABILITY.md): else its meta slots claim a
 // place in the log before records of older transactions, which the next open would find behind it.
 func TestBulkWaitsForWhatPrecedesIt(t *testing.T) {
 	fsys := newHookFS()

@@ -20,6 +20,7 @@ import (
 
 // An operation fails for want of space when it has changed half a tree. The caller ignores that and commits: were it to
 // succeed, the log would have other operations than the pages show, and a replay would make another store.
+// Case B8 of RELIABILITY.md.
 func TestFailedOperationDoomsItsTransaction(t *testing.T) {
 	failer := vfs.NewFailer(vfs.OS)
 	db := mustOpen(t, &Options{fs: failer})
@@ -69,6 +70,7 @@ func (r *raceFS) Link(from, to string) error {
 
 // Two processes find no file, and both make a store. The second must not put its own over the one that the first has
 // made meanwhile, and acknowledged a commit in.
+// Case C7 of RELIABILITY.md.
 func TestCreationRace(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.db")
 	race := &raceFS{FS: vfs.OS, before: func() {
@@ -89,6 +91,7 @@ func TestCreationRace(t *testing.T) {
 
 // A copy that had its store's id would take the store's log for its own, were it put in the place of the store; and replay
 // on pages that are not the log's.
+// Case C8 of RELIABILITY.md.
 func TestCopiesAreStoresOfTheirOwn(t *testing.T) {
 	db := mustOpen(t, nil)
 	mustPut(t, db, "a", "1")
@@ -142,6 +145,7 @@ func idOf(t *testing.T, path string) [16]byte {
 }
 
 // OnCommit's functions run without a lock: they may use the store in any way.
+// Case F7 of RELIABILITY.md.
 func TestOnCommitHoldsNoLock(t *testing.T) {
 	db := mustOpen(t, nil)
 	for _, d := range []Durability{Sync, Relaxed} {
@@ -169,6 +173,7 @@ func TestOnCommitHoldsNoLock(t *testing.T) {
 }
 
 // The goroutine that syncs for others ends in the middle of it. They must not wait for ever: one of them takes over.
+// Case F6 of RELIABILITY.md.
 func TestLeaderThatEndsHandsOver(t *testing.T) {
 	fsys := newHookFS()
 	db := mustOpen(t, &Options{fs: fsys})
@@ -208,6 +213,7 @@ func TestLeaderThatEndsHandsOver(t *testing.T) {
 
 // A panic of the user's own passes through View and Update, a memory fault of his too: only a fault inside the mapping is
 // damage. The store goes on.
+// Case F15 of RELIABILITY.md.
 func TestPanicsOfTheUserPass(t *testing.T) {
 	db := mustOpen(t, nil)
 	mustPut(t, db, "a", "1")

@@ -96,9 +96,11 @@ func (db *DB) checkpointNow(checkpoint func() error) error {
 	// What only the checkpoint before had retained is free from here on, and may be the file's end. A
 	// second checkpoint, with little to write, cuts it off.
 	if db.reclaim(); db.worthCutting() {
-		return checkpoint()
+		if err := checkpoint(); err != nil {
+			return err
+		}
 	}
-	return nil
+	return db.keepsName()
 }
 
 // worthCutting reports whether enough is free at the end of the file.

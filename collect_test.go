@@ -415,6 +415,7 @@ func TestGetAfterFailedCatchUp(t *testing.T) {
 // A group refers to the operations of a large transaction instead of copying them. The buffer of one that was small enough to be kept could have
 // room for a large one: then the next transaction was given that buffer while the group still referred to it, and wrote over what was on its way to the
 // log. An acknowledged commit was gone after a crash, with all behind it.
+// Case F1 of RELIABILITY.md.
 func TestLargeOperationsInAKeptBuffer(t *testing.T) {
 	fsys := newHookFS()
 	db := mustOpen(t, &Options{fs: fsys})

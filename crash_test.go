@@ -627,6 +627,7 @@ func (c *crashHunt) log() {
 }
 
 // TestCrash cuts the power at any moment of each workload.
+// Cases A7, A8, B3, B4, B5, C2 and C6 of RELIABILITY.md.
 func TestCrash(t *testing.T) {
 	for i := range crashWorks {
 		w := &crashWorks[i]
@@ -683,6 +684,7 @@ func TestCrashKill(t *testing.T) {
 
 // TestCrashRestart cuts the power again while a store recovers, or kills the process and cuts the power of the next one: at every
 // moment of each recovery, and at random ones behind it.
+// Case C1 of RELIABILITY.md.
 func TestCrashRestart(t *testing.T) {
 	for i := range crashWorks {
 		w := &crashWorks[i]
@@ -776,6 +778,7 @@ func TestCrashRestartNew(t *testing.T) {
 
 // TestCrashRestartClose kills the process, or cuts the power, at every moment of a Close and of the Open behind it, and cuts
 // the power of the next process.
+// Case C5 of RELIABILITY.md.
 func TestCrashRestartClose(t *testing.T) {
 	i := slices.IndexFunc(crashWorks, func(w crashWork) bool { return w.name == "again" })
 	w := &crashWorks[i]

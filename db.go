@@ -28,6 +28,7 @@ import (
 type DB struct {
 	// Constant after Open.
 	path     string
+	abs      string // path, whatever the working directory is by now
 	opts     Options
 	pageSize int
 	storeID  [16]byte
@@ -133,6 +134,7 @@ func Open(path string, opts *Options) (*DB, error) {
 		return nil, outer(err)
 	}
 	db := newDB(path, o)
+	db.abs = abs
 	if err := db.open(abs); err != nil {
 		db.release()
 		return nil, outer(err)
@@ -197,6 +199,15 @@ func (db *DB) stillNamed(path string) (bool, error) {
 		return false, nil
 	}
 	return fileKey{info.Dev, info.Ino} == db.key, err
+}
+
+// keepsName is an error unless the path that the store was opened by leads to its data file still.
+func (db *DB) keepsName() error {
+	ok, err := db.stillNamed(db.abs)
+	if err == nil && !ok {
+		err = fmt.Errorf("%w: %s", ErrFileReplaced, db.abs)
+	}
+	return outer(err)
 }
 
 // openFile opens the data file, making a new store if there is none.
@@ -471,6 +482,9 @@ func (db *DB) finish() error {
 	}
 	if err := db.cut(db.newest().Pages); err != nil {
 		return err
+	}
+	if err := db.keepsName(); err != nil {
+		return err // the log of that name may be another store's by now
 	}
 	if err := db.markClean(); err != nil {
 		return err

@@ -57,6 +57,10 @@ var (
 	// ErrPoisoned is returned by every write after a sync failed, the log or a meta slot could not be written, or
 	// damage was found where nothing could be undone. What was acknowledged before is safe; close and open the store to go on.
 	ErrPoisoned = errors.New("folio: store refuses writes after a failure")
+	// ErrFileReplaced is returned by Checkpoint and Close when the data file does not lie where it was opened any more: it has been
+	// removed or moved, or another file put in its place. The store works on, and Backup and Compact save what it holds; but
+	// who opens it next does not find it. Close leaves the log, as if the process had died: what was moved can be put back.
+	ErrFileReplaced = errors.New("folio: data file has been removed, moved or replaced while it was open")
 	// ErrAlreadyOpen is returned by Open when this process has the same file open,
 	// by whatever path.
 	ErrAlreadyOpen = errors.New("folio: file is already open in this process")

@@ -226,7 +226,9 @@ func (f *failRun) beside(o Options) *DB {
 // hide has the process forget that it has the file open: another process would not know.
 func (f *failRun) hide(db *DB) {
 	if db != nil {
+		key := db.key // which file it is, the store goes on to know
 		db.unregister()
+		db.key = key
 	}
 }
 

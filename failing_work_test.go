@@ -177,6 +177,7 @@ var moreFailWorks = []failWork{
 	}, run: goOn},
 	{name: "read only", opts: Options{ReadOnly: true}, before: closed, run: look},
 	{name: "read only with a log", opts: Options{ReadOnly: true}, before: commits, run: look},
+	// Case D7 of RELIABILITY.md.
 	{name: "read only without a table", opts: Options{ReadOnly: true}, before: commits, under: withoutTable, run: look},
 	{name: "without a table", before: commits, under: withoutTable, run: goOn},
 	{name: "private", opts: Options{Private: true}, before: commits, run: failPrivate},

@@ -316,6 +316,7 @@ func TestCloseBesidePublish(t *testing.T) {
 }
 
 // Relaxed and synchronous commits, Sync, Checkpoint, Check and readers all at once, as any program does.
+// Case A8 of RELIABILITY.md.
 func TestMixedDurability(t *testing.T) {
 	db := mustOpen(t, &Options{SyncInterval: time.Millisecond, LogLimit: 256 << 10, MemoryLimit: 256 << 10})
 	var wg sync.WaitGroup
@@ -354,6 +355,7 @@ func TestMixedDurability(t *testing.T) {
 
 // A View was shown pages that had never been written: the list of pins ended at the stand-in of a waiting Sync, so
 // the group sealed before it was not pinned, and the next commit dropped the frames of it that it superseded.
+// Case A6 of RELIABILITY.md.
 func TestSealedGroupBeforeStandInIsPinned(t *testing.T) {
 	fsys := newHookFS()
 	db := mustOpen(t, &Options{fs: fsys})
@@ -396,7 +398,7 @@ func TestSealedGroupBeforeStandInIsPinned(t *testing.T) {
 	must(t, db.Check())
 }
 
-// A leader hands the lead to one of those who came during its sync (F6): nobody else would sync for them.
+// A leader hands the lead to one of those who came during its sync (case F6 of RELIABILITY.md): nobody else would sync for them.
 func TestLeadIsHandedOn(t *testing.T) {
 	fsys := newHookFS()
 	db := mustOpen(t, &Options{fs: fsys})

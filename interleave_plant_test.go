@@ -28,13 +28,16 @@ var harmless = map[string]string{
 }
 
 var plants = []plant{
+	// Case A1 of RELIABILITY.md.
 	{"the state being published is not pinned", "commit | commit | view", []weave.Edit{{File: "readers.go",
 		Old: "	if g.publishing {\n		p = append(p, g.publishPin)\n	}\n", New: ""}}},
+	// Cases A2 and F2 of RELIABILITY.md.
 	{"frames are flushed for the sake of memory without a pin", "flush | commit | view", []weave.Edit{{File: "commit.go",
 		Old: "func() { db.noteBackground(db.drain()) })",
 		New: "func() { db.applyAcknowledged(); db.publishing.Lock(); defer db.publishing.Unlock(); g.mu.Lock(); fs := g.gather(g.acked.tx); g.mu.Unlock(); db.writeFrames(fs) })"}}},
 	{"the state that a checkpoint writes is not pinned", "commit | checkpoint | view", []weave.Edit{{File: "readers.go",
 		Old: "	if g.checkpointing {\n		p = append(p, g.checkpointPin)\n	}\n", New: ""}}},
+	// Case A3 of RELIABILITY.md.
 	{"a page of the open group is copied under its own number", "bulk | commit | relaxed", []weave.Edit{
 		{File: "pager.go", Old: "	to, err := p.allocate(1)\n	if err != nil {\n		return 0, nil, err\n	}\n",
 			New: "	if f != nil && p.db.inOpenGroup(f.born) {\n" +
@@ -44,11 +47,14 @@ var plants = []plant{
 		{File: "group.go", Old: "// hold adds", New: "func (db *DB) inOpenGroup(born page.TxID) bool {\n" +
 			"	g := &db.groups\n	g.mu.Lock()\n	defer g.mu.Unlock()\n	last := g.acked.tx\n" +
 			"	for _, n := range g.sealed {\n		last = max(last, n.end.tx)\n	}\n	return g.open != nil && born > last && born <= g.open.end.tx\n}\n\n// hold adds"}}},
+	// Cases A6 and F2 of RELIABILITY.md.
 	{"a superseded frame is dropped unwritten", "commit | view", []weave.Edit{{File: "commit.go",
 		Old: "		f.died = p.tx\n",
 		New: "		f.died = p.tx\n		if !f.written && f.buf != nil {\n			db.groups.release(f)\n			db.frames.remove(f.id)\n			f.buf = nil\n		}\n"}}},
+	// Case A10 of RELIABILITY.md.
 	{"publishers do not exclude each other, and what is published may go back", "checkpoint | log wrap | commit", []weave.Edit{{File: "publish.go",
 		Old: "	db.publishing.Lock()\n	defer db.publishing.Unlock()\n	if db.released {", New: "	if db.released {"}}},
+	// Case A11 of RELIABILITY.md.
 	{"a reader's count is lowered on another shard", "view | commits under a reader", []weave.Edit{{File: "readers.go",
 		Old: "			shard.n.Add(-1)\n			continue\n", New: "			s.pins[int(rand.Uint32())&(len(s.pins)-1)].n.Add(-1)\n			continue\n"}}},
 	{"a reader does not look again at what is published", "checkpoint | log wrap | commit", []weave.Edit{{File: "readers.go",
@@ -57,6 +63,7 @@ var plants = []plant{
 		Old: "	c.state = state{tx: tx.id, root: tx.root.header(), end: c.set.End, pos: db.log.End()}\n",
 		New: "	c.state = state{tx: tx.id, root: tx.root.header(), end: c.set.End, pos: db.log.End()}\n" +
 			"	g.mu.Lock()\n	db.acknowledge(&group{end: c.state, applied: true})\n	g.mu.Unlock()\n"}}},
+	// Case B2 of RELIABILITY.md.
 	{"a checkpoint waits for a transaction that has the tree", "full log | commit | view", []weave.Edit{{File: "checkpoint.go",
 		Old: "	if !db.tryLockTree() {\n		return\n	}\n", New: "	db.lockTree(nil)\n"}}},
 	{"who wants what was acknowledged waits for a transaction that has the tree", "full log | commit | view", []weave.Edit{{File: "treelock.go",
@@ -67,6 +74,7 @@ var plants = []plant{
 		Old: "	if g.open != nil && g.open.applied {\n		return nil, nil\n	}\n", New: ""}}},
 	{"a checkpoint claims what has not been applied", "deferred | in the tree | checkpoint", []weave.Edit{{File: "checkpoint.go",
 		Old: "	if !behind { // else", New: "	if behind || !behind { // else"}}},
+	// Case B5 of RELIABILITY.md.
 	{"a withdrawn tail is cut off although pages of it have been given out", "checkpoint | log wrap | commit", []weave.Edit{{File: "freelist/snapshot.go",
 		Old: "	n := l.spare(min(l.free.tail(l.end), l.end-s.End))\n	if n < s.shrink {\n		return 0, false\n	}\n	l.forget(n)\n",
 		New: "	l.end = s.End\n	l.room = l.end\n"}}},
@@ -78,6 +86,7 @@ var plants = []plant{
 		Old: "	g.relaxedSynced = relaxed\n", New: "	g.relaxedSynced = relaxed\n	for _, n := range g.sealed[min(len(covered), len(g.sealed)):] {\n		if n.appended {\n			covered = append(covered, n)\n		}\n	}\n"}}},
 	{"who waits for a group is not handed the lead", "commit | commit | view", []weave.Edit{{File: "group.go",
 		Old: "	if waiting > 0 && db.poisoned() == nil {\n", New: "	if waiting > 1 && db.poisoned() == nil {\n"}}},
+	// Case F3 of RELIABILITY.md.
 	{"a mapping is held without looking whether it is gone", "growth | checkpoint | view", []weave.Edit{{File: "page/file.go",
 		Old: "		if m := f.cur.Load(); m.tryRetain() {\n			return m\n		}\n", New: "		m := f.cur.Load()\n		m.Retain()\n		return m\n"}}},
 	{"the file is cut while it grows", "shrink | growth | view", []weave.Edit{{File: "freelist/snapshot.go",
@@ -102,6 +111,7 @@ var plants = []plant{
 		Old: "			n.waiters--\n", New: ""}}},
 	{"relaxed commits made during a sync count as synced", "relaxed | sync | view", []weave.Edit{{File: "group.go",
 		Old: "	g.relaxedSynced = relaxed\n", New: "	g.relaxedSynced = g.relaxed\n"}}},
+	// Case B6 of RELIABILITY.md.
 	{"pages of the running transaction are missing in the free set", "rollback | checkpoint | commit", []weave.Edit{{File: "freelist/snapshot.go",
 		Old: "	set := l.newSet()\n	l.own.copyTo(&set)\n", New: "	set := l.newSet()\n"}}},
 	{"poison does not tell the open group", "failed log sync | commit | view", []weave.Edit{{File: "group.go",

@@ -264,6 +264,7 @@ var scenarios = []scenario{
 			}}}},
 	{name: "views | commit", profile: crashSmall, base: baseOf(12), before: baseOf(1), threads: []thread{
 		viewer(3), viewer(3), committer(3)}},
+	// Case F3 of RELIABILITY.md.
 	{name: "growth | view | view", profile: crashWide, opts: Options{reservation: 64 << 10}, remap: true,
 		base: baseOf(1), before: baseOf(1), threads: []thread{
 			committer(3), viewer(2), viewer(2)}},

@@ -8,9 +8,12 @@ import (
 	"go/constant"
 	"go/token"
 	"go/types"
+	"io/fs"
 	"maps"
 	"os"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -24,6 +27,57 @@ func TestPapersNameFiles(t *testing.T) {
 			if _, err := os.Stat(found[1]); err != nil {
 				t.Errorf("%s names a file that is not there: %v", name, err)
 			}
+		}
+	}
+}
+
+// TestCases holds RELIABILITY.md to the tests: what its table of schedules names is there, and each case is named by a comment in
+// the tests or their data.
+func TestCases(t *testing.T) {
+	tests := map[string]bool{}
+	var all strings.Builder
+	must(t, filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, "_test.go") && !strings.Contains(path, "testdata/") || strings.Contains(path, "testdata/crash/") {
+			return err
+		}
+		b := readFile(t, path)
+		all.Write(b)
+		for _, found := range regexp.MustCompile(`(?m)^func (Test\w+)\(`).FindAllSubmatch(b, -1) {
+			tests[string(found[1])] = true
+		}
+		return nil
+	}))
+	mentioned := map[string]bool{}
+	for _, found := range regexp.MustCompile(`(?i)cases? ((?:[A-F]\d+(?:, | and )?)+) of\s+(?:// )?RELIABILITY`).FindAllStringSubmatch(all.String(), -1) {
+		for _, id := range regexp.MustCompile(`[A-F]\d+`).FindAllString(found[1], -1) {
+			mentioned[id] = true
+		}
+	}
+	rows := regexp.MustCompile(`(?m)^\| ([A-F]\d+) \|.*\| ([^|]*) \|$`).FindAllStringSubmatch(readPaper(t, "RELIABILITY.md").text, -1)
+	if len(rows) < 45 {
+		t.Errorf("%d cases", len(rows))
+	}
+	for _, row := range rows {
+		if id := row[1]; !mentioned[id] && id != "F13" { // that one is a whole run of the tests
+			t.Errorf("case %s: no comment of a test names it", id)
+		}
+		for _, name := range regexp.MustCompile(`Test[A-Z]\w*`).FindAllString(row[2], -1) {
+			if !tests[name] {
+				t.Errorf("case %s: there is no %s", row[1], name)
+			}
+		}
+		if _, list, ok := strings.Cut(row[2], "planted "); ok {
+			list, _, _ = strings.Cut(list, ";")
+			for _, name := range regexp.MustCompile(`[a-z]+(-[a-z]+)+`).FindAllString(list, -1) {
+				if !strings.Contains(all.String(), "name="+name+" ") {
+					t.Errorf("case %s: there is no planted fault %s", row[1], name)
+				}
+			}
+		}
+	}
+	for id := range mentioned {
+		if !slices.ContainsFunc(rows, func(row []string) bool { return row[1] == id }) {
+			t.Errorf("a test names case %s, which RELIABILITY.md has not", id)
 		}
 	}
 }

@@ -57,6 +57,7 @@ func pinSame(t *testing.T, tx *Tx, round int) {
 
 // While a reader writes out the frames of a state, commits supersede its pages. The state is neither published nor the newest
 // that is acknowledged then; only its own pin keeps its page numbers from going to the next transaction.
+// Case A1 of RELIABILITY.md.
 func TestPublishedStateIsPinned(t *testing.T) {
 	fsys := newHookFS()
 	db := mustOpen(t, &Options{fs: fsys})
@@ -148,6 +149,7 @@ func TestReaderOfPublishedStateIsPinned(t *testing.T) {
 
 // A commit that nobody has looked at yet is the newest that is acknowledged, while the one behind it is being synced and
 // supersedes its pages. Who begins to read then is shown it.
+// Case A8 of RELIABILITY.md.
 func TestNewestAcknowledgedIsPinned(t *testing.T) {
 	fsys := newHookFS()
 	db := mustOpen(t, &Options{fs: fsys})

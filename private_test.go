@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/foliodb/folio/internal/vfs"
 	"github.com/foliodb/folio/page"
 )
 
@@ -109,6 +110,7 @@ func (m privateModel) change(t *testing.T, db *DB, r *rand.Rand, n int) {
 
 // A private store takes any change, growth and frames that spill among them, keeps it until it is closed, and leaves the files
 // as they were to the byte. Other processes may read beside it, and see nothing of it; none may write.
+// Case D8 of RELIABILITY.md.
 func TestPrivate(t *testing.T) {
 	const seed = 1
 	t.Logf("seed %d, %d changes (-folio.private)", seed, *flagPrivate)
@@ -220,5 +222,55 @@ func TestPrivateFileRefusesWrites(t *testing.T) {
 	}
 	if err := db.file.Truncate(0); db.privateFrom > page.FirstID && err == nil {
 		t.Error("file cut: no error")
+	}
+}
+
+// largePagesFS is a system with pages of 64 KiB, as far as private mappings go: the memory behind the file's own part can be
+// mapped at one of them only.
+type largePagesFS struct {
+	vfs.FS
+	froms *[]int64
+}
+
+type largePagesFile struct {
+	vfs.File
+	froms *[]int64
+}
+
+func (l largePagesFS) Open(name string, flag int, perm fs.FileMode) (vfs.File, error) {
+	f, err := l.FS.Open(name, flag, perm)
+	if err != nil {
+		return nil, err
+	}
+	return largePagesFile{f, l.froms}, nil
+}
+
+func (l largePagesFile) Private(align int64) (vfs.File, int64, error) {
+	f, base, err := l.File.Private(align)
+	*l.froms = append(*l.froms, base)
+	return f, base, err
+}
+
+// Case F14 of RELIABILITY.md, for a private store: its own pages begin at a page of the system, however large those are and small
+// the store's.
+func TestPrivateOnLargePages(t *testing.T) {
+	var froms []int64
+	for n := range 12 {
+		db := mustOpen(t, &Options{PageSize: 4096})
+		must(t, db.Update(func(tx *Tx) error { return tx.Root().Put([]byte("a"), make([]byte, n*12<<10)) }))
+		path := db.Path()
+		must(t, db.Close())
+		db = mustOpenAt(t, path, &Options{Private: true, fs: largePagesFS{vfs.OS, &froms}})
+		mustPut(t, db, "b", "c")
+		has(t, db, "a", string(make([]byte, n*12<<10)))
+		must(t, errors.Join(db.Check(), db.Close()))
+	}
+	for _, from := range froms {
+		if from%(64<<10) != 0 {
+			t.Errorf("private from byte %d on", from)
+		}
+	}
+	if len(froms) != 12 || froms[11] == 0 {
+		t.Errorf("private from bytes %d on", froms)
 	}
 }

@@ -58,6 +58,7 @@ func TestSameFileTwice(t *testing.T) {
 // A hard link leads to the same bytes with another log's name beside it. Another process is kept out by the lock, which
 // lies on the data file itself; and after a crash the log is missed under the other name, so nothing
 // is opened without it.
+// Cases C4 and D6 of RELIABILITY.md.
 func TestHardLink(t *testing.T) {
 	db := mustOpen(t, nil)
 	mustPut(t, db, "a", "b")
@@ -79,6 +80,52 @@ func TestHardLink(t *testing.T) {
 		}
 	}
 	Reopens(t, path)
+}
+
+// Once a store whose data file had been removed, or replaced by another one, took commits to the end, and Close removed the
+// log: nobody was told that nothing of it can be found again. Now Checkpoint and Close tell, and the log stays.
+func TestDataFileReplaced(t *testing.T) {
+	for what, act := range map[string]func(path string) error{
+		"moved":   func(path string) error { return os.Rename(path, path+".away") },
+		"removed": os.Remove,
+		"replaced": func(path string) error {
+			other := mustOpen(t, nil)
+			mustPut(t, other, "other", "1")
+			return errors.Join(other.Close(), os.Rename(path, path+".away"), os.Rename(other.Path(), path))
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			db := mustOpen(t, nil)
+			mustPut(t, db, "a", "1")
+			must(t, db.Checkpoint())
+			path := db.Path()
+			if err := act(path); err != nil {
+				t.Skip(err) // a system that does not let go of open files
+			}
+			mustPut(t, db, "b", "2")
+			if err := db.Checkpoint(); !errors.Is(err, ErrFileReplaced) {
+				t.Errorf("checkpoint: %v", err)
+			}
+			has(t, db, "b", "2")
+			mustPut(t, db, "c", "3")
+			saved := filepath.Join(t.TempDir(), "saved.db")
+			must(t, db.Backup(saved))
+			has(t, mustOpenAt(t, saved, nil), "c", "3")
+			if err := db.Close(); !errors.Is(err, ErrFileReplaced) {
+				t.Errorf("close: %v", err)
+			}
+			if _, err := Open(path, nil); !errors.Is(err, ErrLogCorrupt) {
+				t.Errorf("what lies there now is opened: %v", err)
+			}
+			if what == "removed" {
+				return
+			}
+			must(t, os.Rename(path+".away", path))
+			again := mustOpenAt(t, path, nil)
+			has(t, again, "c", "3")
+			must(t, again.Close())
+		})
+	}
 }
 
 // A LockedError names the process that holds the store, and says how. The other process tells what it was told.

@@ -136,7 +136,7 @@ func TestReaderRetains(t *testing.T) {
 }
 
 // A commit that nobody has looked at is in the log and on the writer's heap alone. Who attaches then must be shown it,
-// although nothing else happens in the writer (D2).
+// although nothing else happens in the writer (case D2 of RELIABILITY.md).
 func TestAttachToIdleWriter(t *testing.T) {
 	w := mustOpen(t, nil)
 	for i := range 50 {
@@ -148,6 +148,7 @@ func TestAttachToIdleWriter(t *testing.T) {
 }
 
 // While nobody writes, a reader goes on with what it has; the next writer comes, and it sees that one's commits.
+// Case D1 of RELIABILITY.md.
 func TestReaderSurvivesWriters(t *testing.T) {
 	w := mustOpen(t, nil)
 	path := w.Path()
@@ -189,6 +190,7 @@ func TestReaderSurvivesWriters(t *testing.T) {
 }
 
 // A reading process may be the first after a crash: it replays the log in memory, and changes nothing.
+// Case D10 of RELIABILITY.md.
 func TestReaderFirstAfterCrash(t *testing.T) {
 	w := mustOpen(t, nil)
 	mustPut(t, w, "a", "checkpointed")
@@ -340,6 +342,7 @@ func TestNoCutBesideReaders(t *testing.T) {
 }
 
 // A private store beside a writer keeps the snapshot that was newest when it was opened, with its own changes.
+// Case D8 of RELIABILITY.md.
 func TestPrivateBesideWriter(t *testing.T) {
 	w := mustOpen(t, nil)
 	mustPut(t, w, "k", "theirs")
@@ -362,6 +365,7 @@ func TestPrivateBesideWriter(t *testing.T) {
 
 // What a failed sync lost of relaxed commits other processes may have been shown. The next writer's states have higher
 // numbers than all of those.
+// Case D1 of RELIABILITY.md.
 func TestNumbersAfterLostCommits(t *testing.T) {
 	w := mustOpen(t, nil)
 	path := w.Path()

@@ -261,6 +261,7 @@ func TestWriterMeetsReaderOnItsWay(t *testing.T) {
 
 // A process that reads by another name of the file was noticed by a writer only where nobody had attached by the writer's name.
 // Beside such a one the writer wrote over what the other read.
+// Case D6 of RELIABILITY.md.
 func TestReadersByTwoNames(t *testing.T) {
 	w := mustOpen(t, nil)
 	path, other := w.Path(), filepath.Join(t.TempDir(), "other.db")

@@ -42,7 +42,7 @@ type Stats struct {
 	Rollbacks      uint64
 	Groups         uint64 // records written to the log
 	Checkpoints    uint64
-	BackgroundFail error // why the last background checkpoint failed; nil: it did not
+	BackgroundFail error // why the last background checkpoint failed, or ErrFileReplaced; nil: it did not
 }
 
 // Stats returns figures about the store. It waits for nothing but short bookkeeping.

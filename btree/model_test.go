@@ -15,6 +15,7 @@ var (
 )
 
 // TestModel runs random operations against a tree and a model, in pages of several sizes, with keys of several kinds.
+// Case F1 of RELIABILITY.md.
 func TestModel(t *testing.T) {
 	seed := *seedFlag
 	n := *rounds

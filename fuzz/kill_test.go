@@ -215,6 +215,7 @@ func survived(path string, readOnly bool, acknowledged *[ledgers]int) error {
 
 // TestConcurrent has all goroutines of a ledger write, others read, scan, check and
 // copy, and looks at every snapshot that is seen.
+// Cases B7 and F16 of RELIABILITY.md.
 func TestConcurrent(t *testing.T) {
 	dir := scratch(t)
 	db, err := folio.Open(filepath.Join(dir, "app.db"), ledgerOptions())

@@ -30,6 +30,7 @@ func firstSeed() uint64 {
 // TestModel runs episodes of random operations until -folio.ops have passed. Each
 // episode has a store, options and a seed of its own, so that a failure replays
 // without what went before it.
+// Cases A5 and C6 of RELIABILITY.md.
 func TestModel(t *testing.T) {
 	seed := firstSeed()
 	dir := scratch(t)

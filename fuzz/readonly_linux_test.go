@@ -15,6 +15,7 @@ import (
 // A store on media that cannot be written is read, clean or not, and opened privately; files beside it are not even tried to be
 // made. Beside a writer, who has the same files by a mount that can be written, a reader there cannot take part: it is told who
 // writes, and is in a writer's way while it reads.
+// Case D7 of RELIABILITY.md.
 func TestReadOnlyMedia(t *testing.T) {
 	if !withMounts(t, true) {
 		return

@@ -559,3 +559,45 @@ func TestReadMeta(t *testing.T) {
 		}
 	}
 }
+
+// Case F4 of RELIABILITY.md. While one slice of the mapping is being synced, the file outgrows the mapping, which is replaced and
+// has no reader. The sync goes on with the one that it has, which must stay until then, and within its length; what came
+// after is the next sync's, by the new mapping.
+func TestSyncOfRetiredMapping(t *testing.T) {
+	const segment = 4 << 20 / ps
+	f, fake := newTestFile(t, 20*segment+3, func(f *File) { f.reserve = false })
+	late := 20*segment + ID(10)
+	var grown error
+	fake.fail = func(call string) error {
+		switch {
+		case strings.HasPrefix(call, "extend"):
+			return errors.New("no")
+		case call == "msync 4194304@0":
+			fake.mu.Unlock() // note has it
+			defer fake.mu.Lock()
+			if grown = f.Grow(late + 1); grown == nil {
+				grown = f.Write(late, leafPage(late, 2))
+			}
+		}
+		return nil
+	}
+	for _, id := range []ID{2, 8 * segment, 20*segment + 2} {
+		must(t, f.Write(id, leafPage(id, 1)))
+	}
+	syncs := func(what string, want ...string) {
+		t.Helper()
+		fake.take()
+		if err := f.Sync(); err != nil || grown != nil {
+			t.Errorf("%s: %v; growth: %v", what, err, grown)
+		}
+		got := slices.DeleteFunc(strings.Split(fake.take(), "\n"), func(call string) bool { return !strings.Contains(call, "sync") })
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: %q; want %q", what, got, want)
+		}
+	}
+	syncs("while the file grows", "msync 4194304@0", "msync 4194304@33554432", "msync 12288@83886080", "sync")
+	if n := fake.openMaps(); n != 1 {
+		t.Errorf("%d mappings are open after the sync", n)
+	}
+	syncs("afterwards", fmt.Sprintf("msync %d@83886080", min(int64(f.Pages()-20*segment)*ps, 4<<20)), "sync")
+}

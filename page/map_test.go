@@ -62,6 +62,7 @@ func TestPageIsValidatedOnce(t *testing.T) {
 }
 
 // A mark says which page was validated, not which id: what is born under the id later is validated anew.
+// Case D9 of RELIABILITY.md.
 func TestMarkEndsWithRebirth(t *testing.T) {
 	f, fake := newTestFile(t, 8)
 	v := viewOf(t, f)

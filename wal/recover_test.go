@@ -33,6 +33,7 @@ func must(t testing.TB) func(p Position, err error) Position {
 // TestFlips flips every byte of a log whose groups were synced one by one and
 // which has wrapped. Each flip is seen, or harmless, or lost the last group, behind
 // which nothing was written.
+// Case C3 of RELIABILITY.md.
 func TestFlips(t *testing.T) {
 	l, f := createMem(t, Options{Limit: 16 << 10, Initial: 16 << 10})
 	var from Position
@@ -163,6 +164,7 @@ func TestAppendDuringSync(t *testing.T) {
 
 // TestLostTimeline loses a record in the middle and keeps what is behind it, in
 // many ways, and writes something else there: the old tail never comes back.
+// Case C2 of RELIABILITY.md.
 func TestLostTimeline(t *testing.T) {
 	for seed := range uint64(300) {
 		rng := rand.New(rand.NewPCG(seed, 2))
@@ -366,6 +368,7 @@ func TestRecoverStops(t *testing.T) {
 
 // TestForgedRecords writes records with right checksums and impossible content:
 // no crash makes those, so each is an error, not the log's end.
+// Case B1 of RELIABILITY.md.
 func TestForgedRecords(t *testing.T) {
 	for _, c := range []struct {
 		name string

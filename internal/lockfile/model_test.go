@@ -13,6 +13,7 @@ var flagModel = flag.Bool("folio.model", false, "walk all states of the model wi
 // processes that attach, begin, end, leave and die, each between any two of the others' stores and loads. It looks for
 // a reader whose snapshot has been reclaimed, one that is shown less than somebody had been told of before it began, and
 // a state in which somebody waits for ever.
+// Cases D1, D2, D3 and D4 of RELIABILITY.md.
 func TestModel(t *testing.T) {
 	bounds := []model{{readers: 1, commits: 2, deaths: 2}, {readers: 2, commits: 1, deaths: 1}}
 	if *flagModel {
@@ -33,6 +34,7 @@ func TestModel(t *testing.T) {
 // looked at the slots once more, left a table that told its successor that nobody was attached ("mark left as it was").
 
 // TestModelPlants takes one rule of the protocol away at a time: the model has to fail.
+// Case D5 of RELIABILITY.md.
 func TestModelPlants(t *testing.T) {
 	for _, fault := range []string{"no second look", "published during the scan", "mark taken back blindly", "mark before the slot",
 		"acknowledged first", "attach without acked", "nobody polls", "reused in recovery", "brought back at once", "mark left as it was",

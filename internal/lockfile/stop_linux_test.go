@@ -109,6 +109,7 @@ func readOnce(t *Table, say func(string)) error {
 
 // TestStopped stops a real process between any two steps, and has others go on: none waits for it, none takes away what it
 // reads. Then it goes on too, or is killed, and nothing of it stays.
+// Case D4 of RELIABILITY.md.
 func TestStopped(t *testing.T) {
 	for _, role := range []string{"read", "write"} {
 		for _, killed := range []bool{false, true} {

@@ -55,6 +55,7 @@ func exists(name string) bool {
 }
 
 // The first to attach makes the table, the last one to leave removes it, and what a dead process left is made anew.
+// Case D10 of RELIABILITY.md.
 func TestLife(t *testing.T) {
 	name := lockName(t)
 	a := mustAttach(t, name)
@@ -84,6 +85,7 @@ func TestLife(t *testing.T) {
 }
 
 // Whatever lies in the file: with nobody attached it is made anew; with somebody it is refused unless it is right.
+// Case D10 of RELIABILITY.md.
 func TestForeign(t *testing.T) {
 	name := lockName(t)
 	r := rand.New(rand.NewPCG(1, 1))
@@ -122,6 +124,7 @@ func TestForeign(t *testing.T) {
 }
 
 // A word whose cell has been filled again, or was torn, names nothing.
+// Case D4 of RELIABILITY.md.
 func TestCells(t *testing.T) {
 	name := lockName(t)
 	w, r := mustAttach(t, name), mustAttach(t, name)
@@ -156,6 +159,7 @@ func TestCells(t *testing.T) {
 }
 
 // Pins show while they stand; those of dead processes until their slots are reaped; the mark goes with the last slot.
+// Case D3 of RELIABILITY.md.
 func TestPins(t *testing.T) {
 	name := lockName(t)
 	w, a, b := mustAttach(t, name), mustAttach(t, name), mustAttach(t, name)
@@ -231,6 +235,7 @@ func TestFull(t *testing.T) {
 }
 
 // Processes that come and go at the same moment agree on one table: whoever writes to it is read by all who are attached.
+// Case D6 of RELIABILITY.md.
 func TestComingAndGoing(t *testing.T) {
 	name := lockName(t)
 	var inside sync.Map

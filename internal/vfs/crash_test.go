@@ -242,6 +242,7 @@ func TestMaterialise(t *testing.T) {
 
 // What overlaps a sync or another change, by hand: each log runs on from a
 // durable "f" of one sector of "s".
+// Case F9 of RELIABILITY.md.
 func TestOverlap(t *testing.T) {
 	const running = -1
 	op := func(kind Kind, off, n int64, letter string, begin, end int) Op {
