@@ -20,8 +20,9 @@ type image struct {
 	log     []byte // nil: there is none
 	commits uint64 // in the store, those of the log included
 	least   uint64 // of them, those that a checkpoint covers
-	nodes   int    // node pages and log records that are there at least
-	records int
+
+	// What is there at least: node pages, runs, free sets that meta slots name, and log records.
+	nodes, runs, sets, records int
 }
 
 func (im *image) clone() *image {
@@ -33,11 +34,14 @@ func (im *image) clone() *image {
 // fix puts the checksums right. What is a node is asked of the sound image, since
 // damage may have changed a node's look.
 func (im *image) fix(sound *image) {
-	fixPages(im.data, func(id int) bool {
-		at := id * imagePageSize
-		return at+imagePageSize <= len(sound.data) && soundPage(sound.data[at:][:imagePageSize])
-	})
+	fixPages(im.data, sound.isNode)
 	fixLog(im.log)
+}
+
+// isNode reports whether a page of a sound image is a node.
+func (im *image) isNode(id int) bool {
+	at := id * imagePageSize
+	return at+imagePageSize <= len(im.data) && soundPage(im.data[at:][:imagePageSize])
 }
 
 // buildImages makes stores of several kinds: closed or killed, empty or with pages
@@ -46,8 +50,8 @@ func buildImages(t testing.TB) []*image {
 	dir := scratch(t)
 	return []*image{
 		buildImage(t, dir, image{name: "empty"}, 0, 0),
-		buildImage(t, dir, image{name: "closed", nodes: 8}, 4*bulkEvery+20, 0),
-		buildImage(t, dir, image{name: "killed", nodes: 8, records: 9}, 4*30, 10),
+		buildImage(t, dir, image{name: "closed", nodes: 8, runs: 8, sets: 2}, 4*bulkEvery+20, 0),
+		buildImage(t, dir, image{name: "killed", nodes: 8, runs: 8, sets: 2, records: 9}, 4*30, 10),
 		buildImage(t, dir, image{name: "killed-early", records: 5}, 0, 6),
 	}
 }

@@ -1,6 +1,7 @@
 package fuzz
 
 import (
+	"encoding/binary"
 	"flag"
 	"fmt"
 	"os"
@@ -45,7 +46,7 @@ func allocatedBytes() uint64 {
 	return m[0].Value.Uint64()
 }
 
-// TestFixedDamage changes every field of page headers, slots, meta slots, log header and log records in turn and puts all
+// TestFixedDamage changes every field of page headers, slots, meta slots, free sets, runs, log header and log records in turn and puts all
 // checksums right again, so that nothing but the store's own suspicion is left. What is read may be wrong then. It
 // must not end in a panic, a fault, a loop, an error of no type, or an allocation of what the file says; and
 // where Check finds nothing, every way of reading must say the same.
@@ -60,9 +61,11 @@ func TestFixedDamage(t *testing.T) {
 		}
 		f.image = im
 		f.metas()
+		f.freeSet()
 		for id := 2; (id+1)*imagePageSize <= len(im.data); id++ {
 			if p := im.data[id*imagePageSize:][:imagePageSize]; soundPage(p) {
 				f.node(id, p)
+				f.runs(p)
 			}
 		}
 		f.log()
@@ -85,18 +88,25 @@ type fixedSweep struct {
 
 // try changes a number of some bytes at an offset of a file, in one place or in several, and opens the result.
 func (f *fixedSweep) try(file string, oneIn int, word []byte, at ...int) {
-	name := fmt.Sprintf("%s %s %v: %x", f.image.name, file, at, word)
+	f.change(fmt.Sprintf("%s %v: %x", file, at, word), oneIn, func(im *image) {
+		to := im.data
+		if file == "log" {
+			to = im.log
+		}
+		for _, at := range at {
+			copy(to[at:], word)
+		}
+	})
+}
+
+// change makes a change to the files, or to one in so many of a sample, and opens the result.
+func (f *fixedSweep) change(name string, oneIn int, fn func(im *image)) {
+	name = f.image.name + " " + name
 	if only := *damageCaseFlag; only != "" && only != name || only == "" && !*damageFlag && f.s.intn(oneIn) > 0 {
 		return
 	}
 	im := f.image.clone()
-	to := im.data
-	if file == "log" {
-		to = im.log
-	}
-	for _, at := range at {
-		copy(to[at:], word)
-	}
+	fn(im)
 	im.fix(f.image)
 	f.cases++
 	path := filepath.Join(f.dir, "app.db")
@@ -159,6 +169,39 @@ func (f *fixedSweep) metas() {
 			f.try("data", 10, le.AppendUint32(nil, uint32(page)), at, imagePageSize+at)
 		}
 	}
+}
+
+// freeSet changes the free set that the newer slot names: its bytes, and all of it.
+func (f *fixedSweep) freeSet() {
+	d := f.image.data
+	at, n := int(le.Uint32(d[metaSet:]))*imagePageSize, int(le.Uint64(d[metaSet+refSize:]))
+	f.bytes("data", 20, d, at, at+n, true)
+	pages := uint64(le.Uint32(d[60:]))
+	for start := uint64(2); start <= pages; start++ {
+		for _, length := range []uint64{1, 2, pages - start, pages, 1 << 31} {
+			if length == 0 {
+				continue
+			}
+			set := []byte{1}
+			for _, x := range []uint64{length, start - 2, length - 1} {
+				set = binary.AppendUvarint(set, x)
+			}
+			f.change(fmt.Sprintf("set of %d pages from %d", length, start), 40, func(im *image) {
+				copy(im.data[at:], set)
+				for slot := range 2 {
+					le.PutUint64(im.data[slot*imagePageSize+metaSet+refSize:], uint64(len(set)))
+				}
+			})
+		}
+	}
+}
+
+// runs changes what a page's runs begin with, and where the first bytes of a value lie that follows a long key.
+func (f *fixedSweep) runs(p []byte) {
+	eachRef(f.image.data, p, func(_ []byte, from, n int) {
+		f.bytes("data", 100, f.image.data, from, from+min(n, 40), false)
+		f.bytes("data", 100, f.image.data, from+min(n, 700), from+min(n, 740), false)
+	})
 }
 
 // node changes a page: header, the arrays of slots, and what refers to other pages.
