@@ -23,6 +23,8 @@ type image struct {
 
 	// What is there at least: node pages, runs, free sets that meta slots name, and log records.
 	nodes, runs, sets, records int
+
+	cost int // bytes that openDamaged allocates for the sound image
 }
 
 func (im *image) clone() *image {
@@ -48,12 +50,16 @@ func (im *image) isNode(id int) bool {
 // of every sort.
 func buildImages(t testing.TB) []*image {
 	dir := scratch(t)
-	return []*image{
+	images := []*image{
 		buildImage(t, dir, image{name: "empty"}, 0, 0),
 		buildImage(t, dir, image{name: "closed", nodes: 8, runs: 8, sets: 2}, 4*bulkEvery+20, 0),
 		buildImage(t, dir, image{name: "killed", nodes: 8, runs: 8, sets: 2, records: 9}, 4*30, 10),
 		buildImage(t, dir, image{name: "killed-early", records: 5}, 0, 6),
 	}
+	for _, im := range images {
+		im.measure(t, filepath.Join(dir, im.name+".cost"))
+	}
+	return images
 }
 
 // buildImage makes the given number of commits that a checkpoint covers, and then as
@@ -199,7 +205,7 @@ func FuzzOpen(f *testing.F) {
 		n := s.intn(256)
 		im, fixed := images[n%len(images)].clone(), false
 		if n == 255 {
-			im = &image{data: bytes.Clone(s.rest)}
+			im = &image{data: bytes.Clone(s.rest), cost: images[0].cost}
 		} else if fixed = damage(im, images, s); fixed {
 			im.fix(images[n%len(images)])
 		}
@@ -208,7 +214,7 @@ func FuzzOpen(f *testing.F) {
 			t.Fatal(err)
 		}
 		defer os.RemoveAll(dir)
-		_, err = bounded("what FuzzOpen chose", len(im.data)+len(im.log), openRoom, func() error {
+		_, err = bounded("what FuzzOpen chose", len(im.data)+len(im.log), im.cost+openRoom, func() error {
 			return openDamaged(filepath.Join(dir, "app.db"), im, !fixed && n != 255)
 		})
 		if err != nil {
