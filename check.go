@@ -44,16 +44,26 @@ func (a *audit) found(e *page.CorruptError) {
 	a.errs = append(a.errs, outer(e))
 }
 
-// claim notes that pages are reached; false: one of them cannot be, or was already.
-func (a *audit) claim(id page.ID, n uint64, what string) bool {
-	if id < page.FirstID || uint64(id)+n > uint64(a.end) {
-		a.found(&page.CorruptError{Page: id, Offset: -1, Invariant: 1, Reason: fmt.Sprintf("%s of %d pages lies outside the %d pages of the store", what, n, a.end)})
+// claim notes that a node, or a run of n pages, is reached; false: it cannot be, or was already. What is wrong then is said of
+// the place in the file that names it.
+func (a *audit) claim(id page.ID, n uint64, run bool, at btree.Place) bool {
+	wrong := func(reason string) bool {
+		what := fmt.Sprintf("node %d", id)
+		if run {
+			what = fmt.Sprintf("run of %d pages at page %d", n, id)
+		}
+		if at == (btree.Place{}) {
+			at = btree.Place{Page: id, Offset: -1}
+		}
+		a.found(&page.CorruptError{Page: at.Page, Offset: at.Offset, Invariant: 1, Reason: what + reason})
 		return false
+	}
+	if id < page.FirstID || uint64(id)+n > uint64(a.end) {
+		return wrong(fmt.Sprintf(" lies outside the %d pages of the file", a.end))
 	}
 	for i := page.ID(0); uint64(i) < n; i++ {
 		if a.used.has(id + i) {
-			a.found(&page.CorruptError{Page: id + i, Offset: -1, Invariant: 1, Reason: what + " is reached twice"})
-			return false
+			return wrong(fmt.Sprintf(": page %d is reached twice", id+i))
 		}
 	}
 	for i := page.ID(0); uint64(i) < n; i++ {
@@ -63,9 +73,9 @@ func (a *audit) claim(id page.ID, n uint64, what string) bool {
 }
 
 // bucket audits a bucket's tree and then the buckets inside it, which wait in a list: a file can nest
-// them deeper than a stack is.
-func (a *audit) bucket(root page.BucketHeader) {
-	waiting := []entry{{header: root}}
+// them deeper than a stack is. at is where the header lies.
+func (a *audit) bucket(root page.BucketHeader, at btree.Place) {
+	waiting := []entry{{header: root, at: at}}
 	for len(waiting) > 0 {
 		next := waiting[len(waiting)-1]
 		waiting = waiting[:len(waiting)-1]
@@ -73,16 +83,19 @@ func (a *audit) bucket(root page.BucketHeader) {
 		t.Init(next.header, next.image, a.view, a.w)
 		t.Check(btree.Checker{
 			Found: a.found,
-			Page:  func(id page.ID, level int) bool { return a.claim(id, 1, "page") },
-			Run: func(r page.Ref, n int) bool {
-				return a.claim(r.ID, page.RunPages(uint64(n), a.size), "run")
+			Root:  next.at,
+			Page: func(id page.ID, level int, at btree.Place) bool {
+				return a.claim(id, 1, false, at)
 			},
-			Bucket: func(name, value []byte) {
+			Run: func(r page.Ref, n int, at btree.Place) bool {
+				return a.claim(r.ID, page.RunPages(uint64(n), a.size), true, at)
+			},
+			Bucket: func(name, value []byte, at btree.Place) {
 				if len(value) < page.BucketHeaderSize {
 					return // reported by the tree
 				}
 				h, image := page.DecodeBucket(value)
-				waiting = append(waiting, entry{h, image})
+				waiting = append(waiting, entry{h, image, at})
 			},
 		})
 	}
@@ -92,6 +105,7 @@ func (a *audit) bucket(root page.BucketHeader) {
 type entry struct {
 	header page.BucketHeader
 	image  page.Leaf
+	at     btree.Place // where the header lies
 }
 
 // err returns all findings as one error.
@@ -118,7 +132,7 @@ func (tx *Tx) audit(then func(*audit)) (err error) {
 	}
 	defer func() { err = errors.Join(a.err(), err) }()
 	defer tx.catchError(debug.SetPanicOnFault(true), &err)
-	a.bucket(tx.root.header())
+	a.bucket(tx.root.header(), btree.Place{}) // the newest state's header need not lie in a file
 	if then != nil {
 		then(a)
 	}
@@ -217,6 +231,12 @@ func (db *DB) accountedView() (*Tx, *freelist.Account, error) {
 	return tx, account, nil
 }
 
+// What account says of a page, as a whole: no byte of it is wrong.
+const (
+	neitherNor = "is neither reached nor free"
+	bothAnd    = "is reached, and free too"
+)
+
 // account holds the pages that were not reached against inUse, which says what the free list makes of each.
 func (a *audit) account(end page.ID, inUse func(page.ID) bool) {
 	for id := page.FirstID; id < end; id++ {
@@ -224,16 +244,16 @@ func (a *audit) account(end page.ID, inUse func(page.ID) bool) {
 		if reached == inUse(id) {
 			continue
 		}
-		reason := "is neither reached nor free"
+		reason := neitherNor
 		if reached {
-			reason = "is reached, and free too"
+			reason = bothAnd
 		}
 		a.found(&page.CorruptError{Page: id, Offset: -1, Invariant: 1, Reason: reason})
 	}
 }
 
-// eachFree calls fn for each extent of the free set that a meta slot names. The error is a *CorruptError that says
-// which byte of which page is wrong.
+// eachFree calls fn for each extent of the free set that a meta slot names, unless the extent has pages of the set itself. The
+// error is a *CorruptError that says which byte of which page is wrong.
 func eachFree(view *page.View, m *page.Meta, fn func(freelist.Extent)) error {
 	if m.FreeLen == 0 {
 		return nil
@@ -246,17 +266,70 @@ func eachFree(view *page.View, m *page.Meta, fn func(freelist.Extent)) error {
 		}
 		return err
 	}
-	for e, err := range freelist.Extents(set, m.Pages) {
-		if err != nil {
-			var c *CorruptError
-			if errors.As(err, &c) {
-				c.Page, c.Offset = m.Free.ID+page.ID(c.Offset/m.PageSize), c.Offset%m.PageSize
-			}
-			return err
+	own := newSlot(*m).own
+	var clash error
+	err = freelist.EachExtent(set, m.Pages, func(e freelist.Extent, offset int) bool {
+		if e.Overlaps(own) {
+			clash = &CorruptError{Offset: offset, Invariant: 1, Reason: fmt.Sprintf("free set: pages %v are its own", e)}
+			return false
 		}
 		fn(e)
+		return true
+	})
+	if clash != nil {
+		err = clash
 	}
-	return nil
+	var c *CorruptError
+	if errors.As(err, &c) {
+		c.Page, c.Offset = m.Free.ID+page.ID(c.Offset/m.PageSize), c.Offset%m.PageSize
+	}
+	return err
+}
+
+// CheckFile checks the store at path as DB.Check does, opened for reading, and goes on where Open refuses it: of a store whose
+// log is damaged, or that cannot be replayed, it checks the newest sound checkpoint, and of one that was cut what is left of
+// it. It returns the number of pages in that state and, as DB.Check, an error that unwraps to every finding; what Open says
+// comes first. opts may be nil; ReadOnly is set. An error that is not ErrCorrupt is one of Open, or of the disk.
+func CheckFile(path string, opts *Options) (pages int, err error) {
+	var o Options
+	if opts != nil {
+		o = *opts
+	}
+	o.ReadOnly = true
+	db, refused := Open(path, &o)
+	for _, more := range []*bool{&o.withoutLog, &o.allowCut} {
+		if db == nil && errors.Is(refused, ErrCorrupt) {
+			*more = true
+			db, err = Open(path, &o)
+		}
+	}
+	if db == nil {
+		return 0, refused
+	}
+	found := db.Check()
+	pages = int(db.Stats().Pages)
+	return pages, errors.Join(refused, without(found, refused), db.Close())
+}
+
+// without returns the findings in err, but for one that has been told as told.
+func without(err, told error) error {
+	var known *CorruptError
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok || !errors.As(told, &known) {
+		return err
+	}
+	var rest []error
+	for _, e := range joined.Unwrap() {
+		var c *CorruptError
+		_, several := e.(interface{ Unwrap() []error })
+		switch {
+		case several:
+			rest = append(rest, without(e, told))
+		case !errors.As(e, &c) || c.Page != known.Page || c.Offset != known.Offset || c.Reason != known.Reason:
+			rest = append(rest, e)
+		}
+	}
+	return errors.Join(rest...)
 }
 
 // checkPersisted is Check for a store opened for reading: of the checkpoint that the data file holds, and then, if
@@ -277,20 +350,24 @@ func (db *DB) checkPersisted() error {
 // checkSlot checks what a meta slot says, and the transaction's state if that is another one.
 func (tx *Tx) checkSlot(slot slot) error {
 	db, m := tx.db, slot.meta
-	free := newPageSet(m.Pages)
-	for id := slot.own.Start; id < slot.own.Start+slot.own.N; id++ {
-		free.add(id)
-	}
 	view := tx.snapshot.m.View(m.Pages)
-	damaged := outer(db.named(eachFree(&view, &m, func(e freelist.Extent) {
-		for id := e.Start; id < e.Start+e.N; id++ {
+	end := view.Count() // it is less than the slot says where the file was cut
+	free := newPageSet(end)
+	add := func(e freelist.Extent) {
+		for id := e.Start; id < min(e.Start+e.N, end); id++ {
 			free.add(id)
 		}
-	})))
-	base := db.newAudit(&view, nil, m.Pages)
-	base.bucket(m.Root)
+	}
+	add(slot.own)
+	damaged := outer(db.named(eachFree(&view, &m, add)))
+	var c *CorruptError
+	if errors.As(damaged, &c) && c.Offset < 0 && c.Err == nil { // it is the slot that cannot be right
+		c.Page, c.Offset = slot.id, page.MetaFree
+	}
+	base := db.newAudit(&view, nil, end)
+	base.bucket(m.Root, btree.Place{Page: slot.id, Offset: page.MetaRoot})
 	if damaged == nil {
-		base.account(m.Pages, func(id page.ID) bool { return !free.has(id) })
+		base.account(end, func(id page.ID) bool { return !free.has(id) })
 	}
 	if tx.snapshot.overlay == nil {
 		return errors.Join(damaged, base.err())

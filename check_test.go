@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/foliodb/folio/page"
@@ -20,8 +21,8 @@ type checkedStore struct {
 	cases int
 }
 
-func newCheckedStore(t *testing.T) *checkedStore {
-	c := &checkedStore{t: t, mem: newMemFS(sweepFile), data: newSweepStore(t, true).data, runs: map[page.ID]page.ID{}}
+func newCheckedStore(t *testing.T, data []byte) *checkedStore {
+	c := &checkedStore{t: t, mem: newMemFS(sweepFile), data: data, runs: map[page.ID]page.ID{}}
 	db, err := c.open(c.data)
 	must(t, err)
 	defer db.Close()
@@ -57,8 +58,9 @@ func (c *checkedStore) open(data []byte) (*DB, error) {
 	return Open("/a.db", &Options{ReadOnly: true, reservation: sweepFile, fs: c.mem})
 }
 
-// findings opens a damaged copy and checks it. Each finding must name the file, an invariant, and a place in the file.
-func (c *checkedStore) findings(what string, data []byte) (pages []page.ID) {
+// findings opens a damaged copy and checks it. Each finding must name the file, a page, an offset in it, and an invariant that
+// a page can break; only what is said of the account is about a page as a whole.
+func (c *checkedStore) findings(what string, data []byte) (all []*CorruptError) {
 	c.cases++
 	db, err := c.open(data)
 	if err == nil {
@@ -70,9 +72,18 @@ func (c *checkedStore) findings(what string, data []byte) (pages []page.ID) {
 			c.t.Errorf("%s: a finding that names no page: %v", what, e)
 			continue
 		}
-		if found.File != "a.db" || found.Invariant < 1 || found.Invariant > 8 || found.Offset < -1 || found.Offset >= sweepPage {
+		whole := found.Reason == neitherNor || found.Reason == bothAnd
+		if found.File != "a.db" || found.Invariant < 1 || found.Invariant > 3 || found.Offset >= sweepPage || (found.Offset < 0) != whole {
 			c.t.Errorf("%s: a finding without file, offset or invariant: %+v", what, found)
 		}
+		all = append(all, found)
+	}
+	return all
+}
+
+// foundIn returns the pages that findings are about.
+func foundIn(all []*CorruptError) (pages []page.ID) {
+	for _, found := range all {
 		pages = append(pages, found.Page)
 	}
 	return pages
@@ -92,10 +103,14 @@ func leaves(err error) (all []error) {
 	return all
 }
 
-// names reports whether a finding is about the page, or about the run that it is of.
-func (c *checkedStore) names(pages []page.ID, id page.ID) bool {
-	first, ok := c.runs[id]
-	return slices.Contains(pages, id) || ok && slices.Contains(pages, first)
+// names reports whether a finding says that the page, or the run that it is of, is not the one that belongs there: its checksum
+// at its beginning, or its number.
+func (c *checkedStore) names(all []*CorruptError, id page.ID) bool {
+	first, run := c.runs[id]
+	return slices.ContainsFunc(all, func(found *CorruptError) bool {
+		return found.Invariant == 2 && (found.Page == id || run && found.Page == first) &&
+			(found.Offset == 0 && strings.Contains(found.Reason, "checksum") || found.Offset == 8 && !run)
+	})
 }
 
 // slack reports whether a byte lies behind a run's content, where nothing reads.
@@ -106,12 +121,12 @@ func (c *checkedStore) slack(at int) bool {
 	return run && !slices.ContainsFunc(rest, func(b byte) bool { return b != 0 })
 }
 
-// TestCheckNamesDamage changes bytes and pages one by one. Check says of each that the store uses which page is damaged, at
-// which offset as far as that can be told, and which invariant it breaks; of all others nothing. All bytes:
+// TestCheckNamesDamage changes bytes and pages one by one. Check says of each that the store uses which page's checksum, or
+// number, is wrong; of all others nothing. TestCheckNamesFields has what a checksum hides. All bytes:
 //
 //	go test -run TestCheckNamesDamage -folio.damage -v .
 func TestCheckNamesDamage(t *testing.T) {
-	c := newCheckedStore(t)
+	c := newCheckedStore(t, newSweepStore(t, true).data)
 	rng := rand.New(rand.NewPCG(*crashSeed, 8))
 	b := slices.Clone(c.data)
 	for at := range b {
@@ -129,7 +144,7 @@ func TestCheckNamesDamage(t *testing.T) {
 }
 
 // judge says what is wrong with the findings about one changed byte.
-func (c *checkedStore) judge(at int, pages []page.ID, b []byte) {
+func (c *checkedStore) judge(at int, all []*CorruptError, b []byte) {
 	id := page.ID(at / sweepPage)
 	switch {
 	case id < page.FirstID:
@@ -137,15 +152,15 @@ func (c *checkedStore) judge(at int, pages []page.ID, b []byte) {
 		if _, err := page.DecodeMeta(c.page(b, id), int(id)); at%sweepPage < page.MetaSize && err == nil {
 			c.t.Errorf("byte %d of a meta slot: not found", at)
 		}
-		if len(pages) > 0 {
-			c.t.Errorf("byte %d of a meta slot: found in pages %d", at, pages)
+		if len(all) > 0 {
+			c.t.Errorf("byte %d of a meta slot: found in pages %d", at, foundIn(all))
 		}
 	case !c.used.has(id) || c.slack(at):
-		if len(pages) > 0 {
-			c.t.Errorf("byte %d, which nothing reads: found in pages %d", at, pages)
+		if len(all) > 0 {
+			c.t.Errorf("byte %d, which nothing reads: found in pages %d", at, foundIn(all))
 		}
-	case !c.names(pages, id):
-		c.t.Errorf("byte %d of page %d: found in pages %d", at, id, pages)
+	case !c.names(all, id):
+		c.t.Errorf("byte %d of page %d: found %v", at, id, all)
 	}
 }
 
@@ -156,8 +171,8 @@ func (c *checkedStore) wholePage(id page.ID) {
 	}
 	b := slices.Clone(c.data)
 	clear(c.page(b, id))
-	if pages := c.findings(fmt.Sprintf("page %d zeroed", id), b); !c.names(pages, id) {
-		c.t.Errorf("page %d zeroed: found in pages %d", id, pages)
+	if all := c.findings(fmt.Sprintf("page %d zeroed", id), b); !c.names(all, id) {
+		c.t.Errorf("page %d zeroed: found %v", id, all)
 	}
 	for other := id + 1; int(other) < len(b)/sweepPage; other++ {
 		if !c.used.has(other) || string(c.page(c.data, id)) == string(c.page(c.data, other)) {
@@ -165,10 +180,10 @@ func (c *checkedStore) wholePage(id page.ID) {
 		}
 		copy(c.page(b, id), c.page(c.data, other))
 		copy(c.page(b, other), c.page(c.data, id))
-		pages := c.findings(fmt.Sprintf("pages %d and %d swapped", id, other), b)
+		all := c.findings(fmt.Sprintf("pages %d and %d swapped", id, other), b)
 		// Below a page that cannot be read nobody looks.
-		if !c.names(pages, id) && !c.names(pages, other) {
-			c.t.Errorf("pages %d and %d swapped: found in pages %d", id, other, pages)
+		if !c.names(all, id) && !c.names(all, other) {
+			c.t.Errorf("pages %d and %d swapped: found %v", id, other, all)
 		}
 		copy(c.page(b, other), c.page(c.data, other))
 	}

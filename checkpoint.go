@@ -13,6 +13,7 @@ import (
 type slot struct {
 	meta page.Meta
 	own  freelist.Extent
+	id   page.ID // the page that it was read from, for reports of damage; else 0
 }
 
 // checkpoint makes one committed state durable in the data file itself, beside readers and writers. The

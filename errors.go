@@ -52,7 +52,7 @@ var (
 	// ErrCorrupt is what every *CorruptError is.
 	ErrCorrupt = page.ErrCorrupt
 	// ErrLogCorrupt is returned by Open for a log that is damaged before its end,
-	// missing, or another store's. It is ErrCorrupt too.
+	// missing, or another store's. It is ErrCorrupt too, and unwraps to a *wal.CorruptError.
 	ErrLogCorrupt = errors.New("folio: log is damaged")
 	// ErrPoisoned is returned by every write after a sync failed, the log or a meta slot could not be written, or
 	// damage was found where nothing could be undone. What was acknowledged before is safe; close and open the store to go on.

@@ -111,6 +111,8 @@ type Options struct {
 
 	fs          vfs.FS // nil: vfs.OS
 	reservation int64  // of the mapping; 0: page's default
+	withoutLog  bool   // with ReadOnly: see the last checkpoint, whatever the log holds
+	allowCut    bool   // with ReadOnly: a file that is shorter than its slots say is no reason to refuse it
 	random      func() uint64
 	moving      func(TxID) // told of a transaction that only moves pages, before its commit; for tests
 	minCut      int64      // free bytes at the end of the file that are worth cutting off; 0: 256 KiB

@@ -41,7 +41,7 @@ func (db *DB) readSlots() (clean bool, err error) {
 				found[1] = nil
 				break
 			}
-			if !isUnread(found[1]) {
+			if found[1] == nil || telling(err) > telling(found[1]) {
 				found[1] = err
 			}
 		}
@@ -86,6 +86,21 @@ func isUnread(err error) bool {
 	return err != nil && !errors.Is(err, page.ErrInvalid) && !errors.Is(err, page.ErrVersionMismatch)
 }
 
+// telling says which error of a slot, looked for where it may lie, tells most about it: that there is none may be said of a
+// wrong place.
+func telling(err error) int {
+	var c *CorruptError
+	switch {
+	case isUnread(err):
+		return 3
+	case errors.As(err, &c) && c.Reason == shortSlot:
+		return 0
+	case errors.Is(err, page.ErrInvalid):
+		return 1
+	}
+	return 2
+}
+
 // readSlot reads slot i at the offset; a slot that is not sound stays zero.
 func (db *DB) readSlot(i int, off, size int64) error {
 	db.slots[i] = slot{}
@@ -115,11 +130,12 @@ func (db *DB) readSlot(i int, off, size int64) error {
 		}
 		size = info.Size
 	}
-	if need > size {
-		return &CorruptError{File: filepath.Base(db.path), Page: page.ID(i), Offset: 52, Invariant: 5,
+	if need > size && !db.opts.allowCut {
+		return &CorruptError{File: filepath.Base(db.path), Page: page.ID(i), Offset: 60, Invariant: 5,
 			Reason: fmt.Sprintf("file is %d bytes long and should be %d: it was cut", size, need)}
 	}
 	db.slots[i] = newSlot(m)
+	db.slots[i].id = page.ID(i)
 	return nil
 }
 
@@ -148,6 +164,15 @@ func (db *DB) noSlot(a, b error) error {
 			return db.named(err) // it may be sound, and only the disk have failed
 		}
 	}
+	var damaged []error
+	for _, err := range []error{a, b} {
+		if errors.Is(err, ErrCorrupt) && telling(err) > 0 {
+			damaged = append(damaged, outer(db.named(err)))
+		}
+	}
+	if len(damaged) > 0 {
+		return errors.Join(damaged...)
+	}
 	for _, err := range []error{a, b} {
 		if errors.Is(err, ErrCorrupt) {
 			return db.named(err)
@@ -173,7 +198,11 @@ func onlyTooShort(a, b error) bool {
 func (db *DB) repairSlots() (clean bool, err error) {
 	if db.opts.reads() {
 		m := db.newest()
-		db.slots[0], db.slots[1] = newSlot(m), newSlot(m)
+		s := db.newestSlot()
+		db.slots[0], db.slots[1] = s, s
+		if db.opts.withoutLog {
+			return true, nil
+		}
 		return m.Clean, db.checkStrayLog(m)
 	}
 	if err := refresh(db.file); err != nil {
@@ -262,7 +291,8 @@ func (db *DB) checkStrayLog(m page.Meta) error {
 }
 
 func foreignLog(name string, is, want [16]byte) error {
-	return &logError{fmt.Errorf("%s belongs to store %x, not to %x: move it away if you know that it is not needed", name, is, want)}
+	return &logError{&wal.CorruptError{File: filepath.Base(name), Offset: 16, Invariant: wal.InvariantKept,
+		Reason: fmt.Sprintf("belongs to store %x, not to %x: move it away if you know that it is not needed", is, want)}}
 }
 
 func (db *DB) removeStrayLog() error {
@@ -281,8 +311,8 @@ func (db *DB) openLog(m page.Meta, flag int) (vfs.File, error) {
 	name := logName(db.file.Name())
 	f, err := db.opts.fs.Open(name, flag, 0)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, &logError{fmt.Errorf("%s is missing: the store was not closed cleanly and its last commits are there; put it back beside %s",
-			filepath.Base(name), db.path)}
+		return nil, &logError{&wal.CorruptError{File: filepath.Base(name), Offset: -1, Invariant: wal.InvariantKept,
+			Reason: fmt.Sprintf("is missing: the store was not closed cleanly and its last commits are there; put it back beside %s", db.path)}}
 	}
 	if err != nil {
 		return nil, err
@@ -431,18 +461,18 @@ func (db *DB) replay(f vfs.File) (r replayed, err error) {
 // replayError sorts the error of a transaction's replay. Its operations succeeded when they were logged, so an error
 // of use means that the log and the data file do not belong together.
 func replayError(f vfs.File, rec wal.Record, id uint64, err error) error {
-	err = fmt.Errorf("replay of transaction %d: %w", id, err)
 	for _, use := range []error{wal.ErrCorrupt, ErrBucketNotFound, ErrBucketExists, ErrBucketNameRequired, ErrKeyRequired,
 		ErrKeyTooLarge, ErrValueTooLarge, ErrIncompatibleValue, ErrSameBuckets} {
 		if errors.Is(err, use) {
-			return &logError{fmt.Errorf("%s: offset %d: %w", filepath.Base(f.Name()), rec.Offset, err)}
+			return &logError{&wal.CorruptError{File: filepath.Base(f.Name()), Offset: rec.Offset, LSN: rec.LSN, Invariant: wal.InvariantPrefix,
+				Reason: fmt.Sprintf("transaction %d cannot be replayed", id), Err: err}}
 		}
 	}
-	return err
+	return fmt.Errorf("replay of transaction %d: %w", id, err)
 }
 
 func (db *DB) logDamage(f vfs.File, rec wal.Record, reason string) error {
-	return &wal.CorruptError{File: filepath.Base(f.Name()), Offset: rec.Offset, LSN: rec.LSN, Reason: reason}
+	return &wal.CorruptError{File: filepath.Base(f.Name()), Offset: rec.Offset, LSN: rec.LSN, Invariant: wal.InvariantPrefix, Reason: reason}
 }
 
 // commitReplay commits the replayed transactions by a checkpoint.

@@ -223,7 +223,7 @@ func (b *Bucket) treeStats(e entry, waiting *[]entry, seen map[page.ID]bool) Buc
 	t.Init(e.header, e.image, &b.tx.view, w)
 	t.Check(btree.Checker{
 		Found: func(e *page.CorruptError) { b.tx.spoil(e) },
-		Page: func(id page.ID, level int) bool {
+		Page: func(id page.ID, level int, _ btree.Place) bool {
 			if seen[id] {
 				return false
 			}
@@ -234,13 +234,13 @@ func (b *Bucket) treeStats(e entry, waiting *[]entry, seen map[page.ID]bool) Buc
 			}
 			return true
 		},
-		Run: func(r page.Ref, n int) bool {
+		Run: func(r page.Ref, n int, _ btree.Place) bool {
 			s.LeafOverflowN += int(page.RunPages(uint64(n), db.pageSize))
 			return false
 		},
-		Bucket: func(name, value []byte) {
+		Bucket: func(name, value []byte, _ btree.Place) {
 			h, image := page.DecodeBucket(value)
-			*waiting = append(*waiting, entry{h, image})
+			*waiting = append(*waiting, entry{header: h, image: image})
 		},
 	})
 	return s

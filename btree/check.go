@@ -14,16 +14,41 @@ type Checker struct {
 	// Found is told of everything that is wrong. Check goes on behind it.
 	Found func(*page.CorruptError)
 
-	// Page is told of every page, before it is read, and of the level it should have. It returns false for one that is not
-	// to be looked at, because it was met before or cannot exist. Without it a page that is named over and over is read
-	// over and over.
-	Page func(id page.ID, level int) bool
+	// Root is where the bucket header of the tree lies.
+	Root Place
 
-	// Run is told of every run and its length in bytes, before it is read; false: it is not to be read.
-	Run func(r page.Ref, n int) bool
+	// Page is told of every page, before it is read, of the level it should have, and of where it is named. It returns false
+	// for one that is not to be looked at, because it was met before or cannot exist. Without it a page that is named over
+	// and over is read over and over.
+	Page func(id page.ID, level int, at Place) bool
 
-	// Bucket is told of every nested bucket: its name and its entry's value. The slices are those of the page.
-	Bucket func(name, value []byte)
+	// Run is told of every run, its length in bytes, and where it is named, before it is read; false: it is not to be read.
+	Run func(r page.Ref, n int, at Place) bool
+
+	// Bucket is told of every nested bucket: its name, its entry's value, and where the value lies. The slices are those
+	// of the page.
+	Bucket func(name, value []byte, at Place)
+}
+
+// A Place is a byte of the file: where something is named that a finding is about. The zero Place is none.
+type Place struct {
+	Page   page.ID
+	Offset int
+}
+
+// Fields of a bucket header.
+const (
+	headerItems = 8
+	headerRoot  = 16
+	headerLevel = 20
+)
+
+// field is a place in a bucket header that lies there; of one that is not known, the root page as a whole.
+func (p Place) field(root page.ID, off int) Place {
+	if p == (Place{}) {
+		return Place{root, -1}
+	}
+	return Place{p.Page, p.Offset + off}
 }
 
 // Check verifies everything that one tree can show of invariants 2 and 3: that every page can be read and is where its
@@ -32,13 +57,13 @@ type Checker struct {
 func (t *Tree) Check(c Checker) {
 	ch := &check{t: t, Checker: c}
 	if ch.Page == nil {
-		ch.Page = func(page.ID, int) bool { return true }
+		ch.Page = func(page.ID, int, Place) bool { return true }
 	}
 	if ch.Run == nil {
-		ch.Run = func(page.Ref, int) bool { return true }
+		ch.Run = func(page.Ref, int, Place) bool { return true }
 	}
 	if ch.Bucket == nil {
-		ch.Bucket = func(name, value []byte) {}
+		ch.Bucket = func(name, value []byte, at Place) {}
 	}
 	if t.root == 0 {
 		if t.image != nil {
@@ -47,12 +72,14 @@ func (t *Tree) Check(c Checker) {
 		return
 	}
 	if int(t.level) >= page.MaxLevel {
-		ch.found(t.root, 13, 2, "tree of %d levels", int(t.level)+1)
+		at := c.Root.field(t.root, headerLevel)
+		ch.found(at.Page, at.Offset, 2, "tree of %d levels", int(t.level)+1)
 		return
 	}
-	n, _, ok := ch.visit(t.root, int(t.level), math.MaxUint64, bounds{}, true)
+	n, _, ok := ch.visit(t.root, int(t.level), math.MaxUint64, bounds{}, c.Root.field(t.root, headerRoot), true)
 	if ok && n != t.items {
-		ch.found(t.root, -1, 3, "%d items in the tree, its bucket says %d", n, t.items)
+		at := c.Root.field(t.root, headerItems)
+		ch.found(at.Page, at.Offset, 3, "%d items in the tree, its bucket says %d", n, t.items)
 	}
 }
 
@@ -77,8 +104,8 @@ func (c *check) failed(id page.ID, err error) {
 
 // visit checks a page and all below it. It returns the number of items and whether there are refs; ok is false if that is
 // not known.
-func (c *check) visit(id page.ID, level int, born page.TxID, in bounds, root bool) (items uint64, refs, ok bool) {
-	if !c.Page(id, level) {
+func (c *check) visit(id page.ID, level int, born page.TxID, in bounds, at Place, root bool) (items uint64, refs, ok bool) {
+	if !c.Page(id, level, at) {
 		return 0, false, false
 	}
 	p, err := c.t.page(id)
@@ -111,9 +138,15 @@ func (c *check) leaf(l page.Leaf, in bounds) {
 	id := page.IDOf(l)
 	var last []byte
 	for i := range l.Count() {
+		claimed, whole := c.run(l, i)
+		if !claimed && l.Form(i) == page.LongKey {
+			continue
+		}
 		key, err := c.t.key(l, i)
 		if err != nil {
-			c.failed(id, err)
+			if whole { // else it was reported
+				c.failedRun(Place{id, l.RefAt(i)}, err)
+			}
 			continue
 		}
 		if last != nil && bytes.Compare(last, key) >= 0 {
@@ -121,37 +154,60 @@ func (c *check) leaf(l page.Leaf, in bounds) {
 		}
 		last = key
 		in = c.inside(id, l.KeyAt(i), key, i, in, false)
-		if l.Form(i) != page.Inline && !c.run(l, i) {
-			continue
-		}
-		if l.IsBucket(i) {
+		if whole && l.IsBucket(i) {
 			_, value, _, err := c.t.item(l, i, false)
 			if err != nil {
 				c.failed(id, err)
 				continue
 			}
-			c.Bucket(key, value)
+			c.Bucket(key, value, c.valueAt(l, i))
 		}
 	}
 }
 
-// run checks the run of entry i.
-func (c *check) run(l page.Leaf, i int) bool {
+// run checks the run of entry i, if it has one. It returns whether that may be read, and whether it is sound.
+func (c *check) run(l page.Leaf, i int) (claimed, whole bool) {
+	if l.Form(i) == page.Inline {
+		return true, true
+	}
 	id := page.IDOf(l)
 	n, err := runLen(l, i)
 	if err == nil {
-		if !c.Run(l.Ref(i), n) {
-			return false
+		if !c.Run(l.Ref(i), n, Place{id, l.RefAt(i)}) {
+			return false, false
 		}
 		_, err = c.t.run(l, i)
 	}
 	if err != nil {
-		c.failed(id, err)
+		c.failedRun(Place{id, l.RefAt(i)}, err)
 	}
 	if page.FlagsOf(l)&page.FlagRefs == 0 {
 		c.found(id, 14, 3, "entry %d has a run, but the page says there is none", i)
 	}
-	return err == nil
+	return true, err == nil
+}
+
+// failedRun reports an error of a run, and where it is named: its checksum, and the length that goes with it, lie there.
+func (c *check) failedRun(at Place, err error) {
+	var ce *page.CorruptError
+	if errors.As(err, &ce) && ce.Page != at.Page {
+		told := *ce
+		told.Reason = fmt.Sprintf("%s; page %d refers to it at offset %d", ce.Reason, at.Page, at.Offset)
+		err = &told
+	}
+	c.failed(at.Page, err)
+}
+
+// valueAt returns where the value of entry i lies: in the page, or behind a long key in the run.
+func (c *check) valueAt(l page.Leaf, i int) Place {
+	if l.Form(i) == page.Inline {
+		return Place{page.IDOf(l), l.RefAt(i)}
+	}
+	n := 0
+	if l.Form(i) == page.LongKey {
+		n = l.KeyLen(i)
+	}
+	return Place{l.Ref(i).ID + page.ID(n/len(l)), n % len(l)}
 }
 
 // inside checks that key i of a page lies in its bounds, and returns those that the next key is to be checked against: one that
@@ -177,12 +233,12 @@ func (c *check) separators(b page.Branch, in bounds) [][]byte {
 	all := make([][]byte, n+1)
 	all[0], all[n] = in.lo, in.hi
 	for i := 1; i < n; i++ {
-		if b.IsLong(i) && !c.Run(b.SepRef(i), b.SepLen(i)) {
+		if b.IsLong(i) && !c.Run(b.SepRef(i), b.SepLen(i), Place{id, b.SepRefAt(i)}) {
 			continue
 		}
 		key, err := c.t.separator(b, i, nil)
 		if err != nil {
-			c.failed(id, err)
+			c.failedRun(Place{id, b.SepRefAt(i)}, err)
 			continue
 		}
 		all[i] = key
@@ -198,7 +254,7 @@ func (c *check) separators(b page.Branch, in bounds) [][]byte {
 func (c *check) children(b page.Branch, level int, separators [][]byte) (items uint64, ok bool) {
 	id, ok := page.IDOf(b), true
 	for i := range b.Count() {
-		n, refs, known := c.visit(b.Child(i), level-1, page.BornOf(b), bounds{separators[i], separators[i+1]}, false)
+		n, refs, known := c.visit(b.Child(i), level-1, page.BornOf(b), bounds{separators[i], separators[i+1]}, Place{id, b.ChildAt(i)}, false)
 		if !known {
 			ok = false
 			continue

@@ -361,7 +361,7 @@ func (s *script) check() {
 			s.printf("%v", e)
 			n++
 		},
-		Page: func(id page.ID, level int) bool {
+		Page: func(id page.ID, level int, _ Place) bool {
 			if seen[id] {
 				s.printf("page %d met again", id)
 				return false
@@ -369,11 +369,11 @@ func (s *script) check() {
 			seen[id] = true
 			return true
 		},
-		Run: func(r page.Ref, n int) bool {
+		Run: func(r page.Ref, n int, _ Place) bool {
 			runs, size = runs+1, size+n
 			return true
 		},
-		Bucket: func(name, value []byte) { s.printf("bucket %s", bytes.Clone(name)) },
+		Bucket: func(name, value []byte, _ Place) { s.printf("bucket %s", bytes.Clone(name)) },
 	})
 	if n == 0 {
 		s.printf("ok, %d pages", len(seen))

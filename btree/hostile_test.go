@@ -127,7 +127,7 @@ func hostile(tb testing.TB, s source, m *memory, t *Tree, keys [][]byte) {
 	c.Init(t)
 	limited("check", func() error {
 		seen := map[page.ID]bool{}
-		t.Check(Checker{Found: func(*page.CorruptError) {}, Page: func(id page.ID, _ int) bool {
+		t.Check(Checker{Found: func(*page.CorruptError) {}, Page: func(id page.ID, _ int, _ Place) bool {
 			was := seen[id]
 			seen[id] = true
 			return !was

@@ -424,14 +424,14 @@ func (m *memory) findings(t *Tree) (all []error) {
 	pages, runs := map[page.ID]bool{}, map[page.ID]bool{}
 	t.Check(Checker{
 		Found: func(e *page.CorruptError) { all = append(all, e) },
-		Page: func(id page.ID, level int) bool {
+		Page: func(id page.ID, level int, _ Place) bool {
 			if pages[id] {
 				all = append(all, fmt.Errorf("page %d is in the tree twice", id))
 			}
 			pages[id] = true
 			return true
 		},
-		Run: func(r page.Ref, n int) bool {
+		Run: func(r page.Ref, n int, _ Place) bool {
 			if runs[r.ID] {
 				all = append(all, fmt.Errorf("run %d is in the tree twice", r.ID))
 			}

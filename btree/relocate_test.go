@@ -129,7 +129,7 @@ func (m *memory) above(t *Tree, limit page.ID, stay map[page.ID]bool) (all []str
 	}
 	t.Check(Checker{
 		Found: func(e *page.CorruptError) { all = append(all, e.Error()) },
-		Page: func(id page.ID, level int) bool {
+		Page: func(id page.ID, level int, _ Place) bool {
 			if id >= limit && !stay[id] {
 				all = append(all, fmt.Sprintf("page %d of level %d", id, level))
 			}

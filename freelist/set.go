@@ -2,6 +2,7 @@ package freelist
 
 import (
 	"encoding/binary"
+	"fmt"
 	"iter"
 	"math"
 
@@ -98,14 +99,15 @@ func (r *setReader) extent(least uint64, end page.ID) (Extent, error) {
 // are sound in themselves.
 func Extents(set []byte, end page.ID) iter.Seq2[Extent, error] {
 	return func(yield func(Extent, error) bool) {
-		if err := eachExtent(set, end, func(e Extent) bool { return yield(e, nil) }); err != nil {
+		if err := EachExtent(set, end, func(e Extent, _ int) bool { return yield(e, nil) }); err != nil {
 			yield(Extent{}, err)
 		}
 	}
 }
 
-// eachExtent calls fn for each extent until it returns false.
-func eachExtent(set []byte, end page.ID, fn func(Extent) bool) error {
+// EachExtent is Extents for who asks where in the set each extent lies: it calls fn with it, and its first byte, until fn
+// returns false.
+func EachExtent(set []byte, end page.ID, fn func(e Extent, offset int) bool) error {
 	r := setReader{set: set}
 	extents, err := r.number()
 	if err != nil {
@@ -117,11 +119,12 @@ func eachExtent(set []byte, end page.ID, fn func(Extent) bool) error {
 	}
 	least, sum := uint64(page.FirstID), uint64(0)
 	for range extents {
+		offset := r.offset
 		e, err := r.extent(least, end)
 		if err != nil {
 			return err
 		}
-		if !fn(e) {
+		if !fn(e, offset) {
 			return nil
 		}
 		sum += uint64(e.N)
@@ -148,7 +151,7 @@ func (l *List) Load(set []byte, own Extent) error {
 	}
 	l.held.add(own.Start, own.N)
 	l.fixed = append(l.fixed, own)
-	return eachExtent(set, l.end, func(e Extent) bool {
+	return EachExtent(set, l.end, func(e Extent, _ int) bool {
 		l.release(e.Start, e.N)
 		return true
 	})
@@ -159,18 +162,18 @@ func (l *List) checkSet(set []byte, own Extent) error {
 	if own.N == 0 || !l.inFile(own.Start, own.N) || l.taken(own) {
 		return damaged(own.Start, "free set: lies outside the pages in use")
 	}
-	var clash *page.CorruptError
-	err := eachExtent(set, l.end, func(e Extent) bool {
+	var clash error
+	err := EachExtent(set, l.end, func(e Extent, offset int) bool {
 		switch {
-		case e.Start < own.end() && own.Start < e.end():
-			clash = damaged(e.Start, "free set: contains itself")
+		case e.Overlaps(own):
+			clash = clashAt(offset, e, "are its own")
 		case l.taken(e):
-			clash = damaged(e.Start, "free set: page is not in use")
+			clash = clashAt(offset, e, "are not in use")
 		}
 		return clash == nil
 	})
 	if clash != nil {
-		return clash
+		err = clash
 	}
 	if c, ok := err.(*page.CorruptError); ok {
 		c.Page = own.Start + page.ID(c.Offset/l.pageSize)
@@ -178,6 +181,14 @@ func (l *List) checkSet(set []byte, own Extent) error {
 	}
 	return err
 }
+
+// clashAt says what is wrong with an extent of a set that is sound in itself.
+func clashAt(offset int, e Extent, reason string) error {
+	return &page.CorruptError{Offset: offset, Invariant: 1, Reason: fmt.Sprintf("free set: pages %v %s", e, reason)}
+}
+
+// Overlaps reports whether two extents have a page in common.
+func (e Extent) Overlaps(o Extent) bool { return e.Start < o.end() && o.Start < e.end() }
 
 // taken reports whether one of the pages is known to be anything but in use.
 func (l *List) taken(e Extent) bool {

@@ -8,14 +8,25 @@ import (
 )
 
 // The damage of FuzzOpen would go no further than the checksums, so they are put
-// right afterwards, as far as the formats allow: a run's checksum lies in the entry
-// that refers to it, and stays wrong. This file knows where the checksums lie, and
-// nothing else of the formats; TestFixups holds it to the store.
+// right afterwards: those of pages, meta slots and log records, and those of runs,
+// which lie in what refers to them, an entry, a separator or a meta slot. This file
+// knows where the checksums lie, and what it takes to find them; TestFixups holds it
+// to the store.
 const (
 	imagePageSize = 4096
 
-	pageSum  = 0   // in a node page, of the bytes from 8 to its end
-	metaSum  = 504 // in a meta slot, of the bytes before it
+	pageSum = 0   // in a node page, of the bytes from 8 to its end
+	metaSum = 504 // in a meta slot, of the bytes before it
+	metaSet = 88  // in a meta slot, reference to the free set; behind it the set's length
+
+	pageKind  = 12
+	pageCount = 24
+	pageHead  = 32 // bytes before the arrays
+
+	refSum  = 12 // in a reference, of the run's bytes
+	refSize = 20
+	stub    = 32 // bytes of a long key that lie in the page
+
 	logSum   = 56  // in the log's header, of the bytes before it; the first record is chained to it
 	logLSN   = 48  // in the log's header, of the first record
 	logBlock = 512 // records begin on a multiple of it
@@ -32,17 +43,85 @@ const (
 
 var le = binary.LittleEndian
 
-// fixPages gives every page of a data file the checksum of its content. Pages of runs
-// have none and must be left alone: isNode tells by page number.
+// fixPages puts the checksums of a data file right: first those in references, then
+// those of the pages in which the references lie. Pages of runs have none and must be
+// left alone: isNode tells by page number. A run that lies over the page that refers to
+// it keeps a wrong one.
 func fixPages(data []byte, isNode func(id int) bool) {
-	for id := 0; (id+1)*imagePageSize <= len(data); id++ {
-		p := data[id*imagePageSize:][:imagePageSize]
-		switch {
-		case id < 2:
-			le.PutUint64(p[metaSum:], xxhash.Sum64(p[:metaSum]))
-		case isNode(id):
+	fixRef := func(sum []byte, from, n int) { le.PutUint64(sum, xxhash.Sum64(data[from:][:n])) }
+	eachPage(data, func(id int, p []byte) {
+		if id >= 2 && isNode(id) {
+			eachRef(data, p, fixRef)
+		}
+	})
+	eachPage(data, func(id int, p []byte) {
+		if id >= 2 && isNode(id) {
 			le.PutUint64(p[pageSum:], xxhash.Sum64(p[8:]))
 		}
+	})
+	eachPage(data, func(id int, p []byte) {
+		if id < 2 {
+			eachSet(data, p, fixRef)
+			le.PutUint64(p[metaSum:], xxhash.Sum64(p[:metaSum]))
+		}
+	})
+}
+
+func eachPage(data []byte, fn func(id int, p []byte)) {
+	for id := 0; (id+1)*imagePageSize <= len(data); id++ {
+		fn(id, data[id*imagePageSize:][:imagePageSize])
+	}
+}
+
+// eachSet calls fn with the checksum of the free set that meta slot p names, and where
+// the set lies.
+func eachSet(data, p []byte, fn func(sum []byte, from, n int)) {
+	if n := le.Uint64(p[metaSet+refSize:]); n > 0 {
+		eachRun(data, p, metaSet, n, fn)
+	}
+}
+
+// eachRef calls fn with each checksum of a run in a node page, and where the run lies. The
+// page may hold anything: what is not within page and file is passed over.
+func eachRef(data, p []byte, fn func(sum []byte, from, n int)) {
+	n := int(le.Uint16(p[pageCount:]))
+	for i := range n {
+		switch p[pageKind] {
+		case 1:
+			slot := pageHead + 4*n + 8*i
+			if slot+8 > len(p) {
+				return
+			}
+			at, key := int(le.Uint16(p[slot:])), uint64(le.Uint16(p[slot+2:]))+1
+			value := uint64(le.Uint32(p[slot+4:]) &^ (1 << 31)) // the highest bit is that of a bucket
+			switch {
+			case key > imagePageSize/8:
+				eachRun(data, p, at+stub, key+value, fn)
+			case 12+key+value > (imagePageSize-pageHead)/2:
+				eachRun(data, p, at+int(key), value, fn)
+			}
+		case 2:
+			offset := pageHead + 8*n + 2*i
+			if offset+2 > len(p) {
+				return
+			}
+			// A separator in a run: a mark of two bytes, its length, the reference.
+			if at := int(le.Uint16(p[offset:])); at > 4 && at+4 <= len(p) && le.Uint16(p[at:]) == 0xffff {
+				eachRun(data, p, at+4, uint64(le.Uint16(p[at+2:])), fn)
+			}
+		}
+	}
+}
+
+// eachRun calls fn with the checksum in the reference at an offset of p, and the place of
+// the n bytes that it refers to.
+func eachRun(data, p []byte, at int, n uint64, fn func(sum []byte, from, n int)) {
+	if at+refSize > len(p) {
+		return
+	}
+	from := uint64(le.Uint32(p[at:])) * imagePageSize
+	if from >= 2*imagePageSize && n <= uint64(len(data)) && from+n <= uint64(len(data)) {
+		fn(p[at+refSum:][:8], int(from), int(n))
 	}
 }
 
@@ -76,7 +155,8 @@ func fixLog(log []byte) {
 	}
 }
 
-// TestFixups checks that putting the checksums of sound files right changes nothing:
+// TestFixups checks that putting the checksums of sound files right changes nothing, and
+// that those of runs are put right when they are not:
 // else FuzzOpen would fuzz the checksums only, and nobody would know.
 func TestFixups(t *testing.T) {
 	for _, im := range buildImages(t) {
@@ -87,6 +167,14 @@ func TestFixups(t *testing.T) {
 		}
 		if string(fixed.log) != string(im.log) {
 			t.Errorf("%s: fixLog changes the log", im.name)
+		}
+		runs, sets := breakRefs(fixed.data, im.isNode)
+		fixed.fix(im)
+		if string(fixed.data) != string(im.data) {
+			t.Errorf("%s: fixPages does not put the checksums of runs right", im.name)
+		}
+		if runs < im.runs || sets < im.sets {
+			t.Errorf("%s: %d runs and %d free sets found, want at least %d and %d", im.name, runs, sets, im.runs, im.sets)
 		}
 		nodes, records := 0, 0
 		for id := 2; (id+1)*imagePageSize <= len(im.data); id++ {
@@ -103,4 +191,16 @@ func TestFixups(t *testing.T) {
 			t.Errorf("%s: %d nodes and %d records found, want at least %d and %d", im.name, nodes, records, im.nodes, im.records)
 		}
 	}
+}
+
+// breakRefs changes every checksum of a run in a data file, and counts those in nodes and in meta slots.
+func breakRefs(data []byte, isNode func(id int) bool) (runs, sets int) {
+	eachPage(data, func(id int, p []byte) {
+		if id < 2 {
+			eachSet(data, p, func(sum []byte, _, _ int) { sum[0] ^= 1; sets++ })
+		} else if isNode(id) {
+			eachRef(data, p, func(sum []byte, _, _ int) { sum[0] ^= 1; runs++ })
+		}
+	})
+	return runs, sets
 }

@@ -20,8 +20,11 @@ type image struct {
 	log     []byte // nil: there is none
 	commits uint64 // in the store, those of the log included
 	least   uint64 // of them, those that a checkpoint covers
-	nodes   int    // node pages and log records that are there at least
-	records int
+
+	// What is there at least: node pages, runs, free sets that meta slots name, and log records.
+	nodes, runs, sets, records int
+
+	cost int // bytes that openDamaged allocates for the sound image
 }
 
 func (im *image) clone() *image {
@@ -33,23 +36,30 @@ func (im *image) clone() *image {
 // fix puts the checksums right. What is a node is asked of the sound image, since
 // damage may have changed a node's look.
 func (im *image) fix(sound *image) {
-	fixPages(im.data, func(id int) bool {
-		at := id * imagePageSize
-		return at+imagePageSize <= len(sound.data) && soundPage(sound.data[at:][:imagePageSize])
-	})
+	fixPages(im.data, sound.isNode)
 	fixLog(im.log)
+}
+
+// isNode reports whether a page of a sound image is a node.
+func (im *image) isNode(id int) bool {
+	at := id * imagePageSize
+	return at+imagePageSize <= len(im.data) && soundPage(im.data[at:][:imagePageSize])
 }
 
 // buildImages makes stores of several kinds: closed or killed, empty or with pages
 // of every sort.
 func buildImages(t testing.TB) []*image {
 	dir := scratch(t)
-	return []*image{
+	images := []*image{
 		buildImage(t, dir, image{name: "empty"}, 0, 0),
-		buildImage(t, dir, image{name: "closed", nodes: 8}, 4*bulkEvery+20, 0),
-		buildImage(t, dir, image{name: "killed", nodes: 8, records: 9}, 4*30, 10),
+		buildImage(t, dir, image{name: "closed", nodes: 8, runs: 8, sets: 2}, 4*bulkEvery+20, 0),
+		buildImage(t, dir, image{name: "killed", nodes: 8, runs: 8, sets: 2, records: 9}, 4*30, 10),
 		buildImage(t, dir, image{name: "killed-early", records: 5}, 0, 6),
 	}
+	for _, im := range images {
+		im.measure(t, filepath.Join(dir, im.name+".cost"))
+	}
+	return images
 }
 
 // buildImage makes the given number of commits that a checkpoint covers, and then as
@@ -195,7 +205,7 @@ func FuzzOpen(f *testing.F) {
 		n := s.intn(256)
 		im, fixed := images[n%len(images)].clone(), false
 		if n == 255 {
-			im = &image{data: bytes.Clone(s.rest)}
+			im = &image{data: bytes.Clone(s.rest), cost: images[0].cost}
 		} else if fixed = damage(im, images, s); fixed {
 			im.fix(images[n%len(images)])
 		}
@@ -204,7 +214,7 @@ func FuzzOpen(f *testing.F) {
 			t.Fatal(err)
 		}
 		defer os.RemoveAll(dir)
-		_, err = bounded("what FuzzOpen chose", len(im.data)+len(im.log), openRoom, func() error {
+		_, err = bounded("what FuzzOpen chose", len(im.data)+len(im.log), im.cost+openRoom, func() error {
 			return openDamaged(filepath.Join(dir, "app.db"), im, !fixed && n != 255)
 		})
 		if err != nil {

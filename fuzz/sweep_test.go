@@ -1,12 +1,13 @@
 package fuzz
 
 import (
+	"encoding/binary"
 	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
-	"runtime/metrics"
 	"slices"
 	"testing"
 	"time"
@@ -17,10 +18,10 @@ var (
 	damageCaseFlag = flag.String("folio.damagecase", "", "a case that TestFixedDamage printed: only this is run")
 )
 
-// Bytes that all that openDamaged does with a store may allocate above those of its files. It opens the store twice, reads
-// all of it several times, compares it with a model, writes, copies it twice and opens the copies. A length
-// that a damaged file tells and that is believed is seen here if it is larger than this.
-const openRoom = 16 << 20
+// openRoom is what all that openDamaged does with a damaged store may allocate above what it allocates for the sound one and
+// the size of its files: what is damaged may be read and copied more often. A length that a damaged file tells and that
+// is believed is seen here if it is larger than this.
+const openRoom = 1 << 20
 
 // bounded calls fn and returns an error if it allocated more than size and room, or took longer than any case can.
 func bounded(what string, size, room int, fn func() error) (over int, err error) {
@@ -38,14 +39,27 @@ func bounded(what string, size, room int, fn func() error) (over int, err error)
 	return max(over, 0), err
 }
 
-// allocatedBytes is what has ever been allocated on the heap.
+// allocatedBytes is what has ever been allocated on the heap, exactly: package runtime/metrics counts some of it later.
 func allocatedBytes() uint64 {
-	m := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
-	metrics.Read(m)
-	return m[0].Value.Uint64()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.TotalAlloc
 }
 
-// TestFixedDamage changes every field of page headers, slots, meta slots, log header and log records in turn and puts all
+// measure notes what all that openDamaged does allocates for the sound image, with whatever is kept for later collected before.
+func (im *image) measure(t testing.TB, path string) {
+	for _, detectable := range []bool{false, true} {
+		runtime.GC()
+		runtime.GC()
+		before := allocatedBytes()
+		if err := openDamaged(fmt.Sprintf("%s.%v", path, detectable), im.clone(), detectable); err != nil {
+			t.Fatalf("%s: %v", im.name, err)
+		}
+		im.cost = max(im.cost, int(allocatedBytes()-before))
+	}
+}
+
+// TestFixedDamage changes every field of page headers, slots, meta slots, free sets, runs, log header and log records in turn and puts all
 // checksums right again, so that nothing but the store's own suspicion is left. What is read may be wrong then. It
 // must not end in a panic, a fault, a loop, an error of no type, or an allocation of what the file says; and
 // where Check finds nothing, every way of reading must say the same.
@@ -60,9 +74,11 @@ func TestFixedDamage(t *testing.T) {
 		}
 		f.image = im
 		f.metas()
+		f.freeSet()
 		for id := 2; (id+1)*imagePageSize <= len(im.data); id++ {
 			if p := im.data[id*imagePageSize:][:imagePageSize]; soundPage(p) {
 				f.node(id, p)
+				f.runs(p)
 			}
 		}
 		f.log()
@@ -70,7 +86,7 @@ func TestFixedDamage(t *testing.T) {
 	if f.cases == 0 {
 		t.Error("no case")
 	}
-	t.Logf("%d cases, panics 0, hangs 0, at most %d KiB allocated beyond the files; %.0f/s", f.cases, f.most>>10, float64(f.cases)/time.Since(began).Seconds())
+	t.Logf("%d cases, panics 0, hangs 0, at most %d KiB allocated beyond the files and what the sound store takes; %.0f/s", f.cases, f.most>>10, float64(f.cases)/time.Since(began).Seconds())
 }
 
 // A fixedSweep is one run of TestFixedDamage.
@@ -85,28 +101,35 @@ type fixedSweep struct {
 
 // try changes a number of some bytes at an offset of a file, in one place or in several, and opens the result.
 func (f *fixedSweep) try(file string, oneIn int, word []byte, at ...int) {
-	name := fmt.Sprintf("%s %s %v: %x", f.image.name, file, at, word)
+	f.change(fmt.Sprintf("%s %v: %x", file, at, word), oneIn, func(im *image) {
+		to := im.data
+		if file == "log" {
+			to = im.log
+		}
+		for _, at := range at {
+			copy(to[at:], word)
+		}
+	})
+}
+
+// change makes a change to the files, or to one in so many of a sample, and opens the result.
+func (f *fixedSweep) change(name string, oneIn int, fn func(im *image)) {
+	name = f.image.name + " " + name
 	if only := *damageCaseFlag; only != "" && only != name || only == "" && !*damageFlag && f.s.intn(oneIn) > 0 {
 		return
 	}
 	im := f.image.clone()
-	to := im.data
-	if file == "log" {
-		to = im.log
-	}
-	for _, at := range at {
-		copy(to[at:], word)
-	}
+	fn(im)
 	im.fix(f.image)
 	f.cases++
 	path := filepath.Join(f.dir, "app.db")
 	for _, suffix := range []string{"", "-wal", ".backup", ".compact", ".backup-wal", ".compact-wal"} {
 		_ = os.Remove(path + suffix) // of the case before
 	}
-	over, err := bounded(name, len(im.data)+len(im.log), openRoom, func() error {
+	over, err := bounded(name, len(im.data)+len(im.log), im.cost+openRoom, func() error {
 		return openDamaged(path, im, false)
 	})
-	f.most = max(f.most, over)
+	f.most = max(f.most, over-im.cost)
 	if err != nil {
 		f.t.Errorf("%s: %v\n\tgo test ./fuzz -run '^TestFixedDamage$' -folio.damagecase '%s'", name, err, name)
 	}
@@ -159,6 +182,39 @@ func (f *fixedSweep) metas() {
 			f.try("data", 10, le.AppendUint32(nil, uint32(page)), at, imagePageSize+at)
 		}
 	}
+}
+
+// freeSet changes the free set that the newer slot names: its bytes, and all of it.
+func (f *fixedSweep) freeSet() {
+	d := f.image.data
+	at, n := int(le.Uint32(d[metaSet:]))*imagePageSize, int(le.Uint64(d[metaSet+refSize:]))
+	f.bytes("data", 20, d, at, at+n, true)
+	pages := uint64(le.Uint32(d[60:]))
+	for start := uint64(2); start <= pages; start++ {
+		for _, length := range []uint64{1, 2, pages - start, pages, 1 << 31} {
+			if length == 0 {
+				continue
+			}
+			set := []byte{1}
+			for _, x := range []uint64{length, start - 2, length - 1} {
+				set = binary.AppendUvarint(set, x)
+			}
+			f.change(fmt.Sprintf("set of %d pages from %d", length, start), 40, func(im *image) {
+				copy(im.data[at:], set)
+				for slot := range 2 {
+					le.PutUint64(im.data[slot*imagePageSize+metaSet+refSize:], uint64(len(set)))
+				}
+			})
+		}
+	}
+}
+
+// runs changes what a page's runs begin with, and where the first bytes of a value lie that follows a long key.
+func (f *fixedSweep) runs(p []byte) {
+	eachRef(f.image.data, p, func(_ []byte, from, n int) {
+		f.bytes("data", 100, f.image.data, from, from+min(n, 40), false)
+		f.bytes("data", 100, f.image.data, from+min(n, 700), from+min(n, 740), false)
+	})
 }
 
 // node changes a page: header, the arrays of slots, and what refers to other pages.

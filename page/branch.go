@@ -67,9 +67,15 @@ func packItems(n uint64, refs bool) uint64 {
 	return n
 }
 
-// SeparatorAt and CountAt return where in the page the offset of separator i and the count of items below child i lie,
-// for reports of damage.
+// SeparatorAt, CountAt, ChildAt and SepRefAt return where in the page the offset of separator i, the count of items below
+// child i, its page number, and the reference of separator i, a long one, lie, for reports of damage.
 func (b Branch) SeparatorAt(i int) int { return b.offAt(i) }
+
+// ChildAt: see SeparatorAt.
+func (b Branch) ChildAt(i int) int { return HeaderSize + childSize*i + 4 }
+
+// SepRefAt: see SeparatorAt.
+func (b Branch) SepRefAt(i int) int { return b.off(i) + 4 }
 
 // CountAt: see SeparatorAt.
 func (b Branch) CountAt(i int) int { return b.countAt(i) }
@@ -78,7 +84,7 @@ func (b Branch) CountAt(i int) int { return b.countAt(i) }
 func (b Branch) Count() int { return CountOf(b) }
 
 // Child returns the page number of child i.
-func (b Branch) Child(i int) ID { return ID(le.Uint32(b[HeaderSize+childSize*i+4:])) }
+func (b Branch) Child(i int) ID { return ID(le.Uint32(b[b.ChildAt(i):])) }
 
 // SetChild changes the page number of child i.
 func (b Branch) SetChild(i int, id ID) { le.PutUint32(b[HeaderSize+childSize*i+4:], uint32(id)) }

@@ -140,6 +140,12 @@ func (l Leaf) hasFlag(f uint8) bool { return l[offFlags]&f != 0 }
 // KeyAt returns where in the page key i lies, or the stub of it, for reports of damage.
 func (l Leaf) KeyAt(i int) int { return l.slot(i).off() }
 
+// RefAt returns where in the page what follows the key of entry i lies, or the stub of it: the reference to a run, or the value.
+func (l Leaf) RefAt(i int) int {
+	s := l.slot(i)
+	return s.off() + s.keyIn(l)
+}
+
 // Count returns the number of entries.
 func (l Leaf) Count() int { return CountOf(l) }
 

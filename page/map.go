@@ -204,7 +204,8 @@ func (v *View) Run(r Ref, n int) ([]byte, error) {
 		sum.Write(part)
 	}
 	if sum.Sum64() != r.Sum {
-		return nil, v.corrupt(r.ID, fmt.Sprintf("checksum of a run of %d bytes is wrong", n), nil)
+		return nil, v.named(&CorruptError{Page: r.ID, Offset: 0, Invariant: invariantPage,
+			Reason: fmt.Sprintf("checksum of a run of %d bytes is %016x, its reference says %016x", n, sum.Sum64(), r.Sum)})
 	}
 	v.makeMark(r.ID).Store(runMark(r, n))
 	return b, nil

@@ -53,6 +53,12 @@ type Meta struct {
 	LogChain   uint64
 }
 
+// Where in a meta slot the bucket header of the root lies, and the reference to the free set.
+const (
+	MetaRoot = metaRoot
+	MetaFree = metaFree
+)
+
 const (
 	magic = "FOLIO\x00\x1a\n"
 

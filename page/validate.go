@@ -171,12 +171,13 @@ func (v *validator) entry(i, pageSize int) (flags uint8, err error) {
 		}
 	}
 	if s.bucket() {
-		return flags, v.bucketEntry(s, form, pageSize)
+		return flags, v.bucketEntry(i, form, pageSize)
 	}
 	return flags, nil
 }
 
-func (v *validator) bucketEntry(s slot, form Form, pageSize int) error {
+func (v *validator) bucketEntry(i int, form Form, pageSize int) error {
+	s := Leaf(v.p).slot(i)
 	if form == Inline {
 		off := s.off() + s.keyLen()
 		sub := validator{id: v.id, base: v.base + off}
@@ -184,7 +185,7 @@ func (v *validator) bucketEntry(s slot, form Form, pageSize int) error {
 	}
 	// The value of a bucket never needs a run, so this is a long key, behind which the value lies unseen.
 	if n := s.valLen(); n < BucketHeaderSize || n > BucketHeaderSize+MaxImage(pageSize) {
-		return v.bad(s.off(), invariantPage, "bucket has a value of %d bytes", n)
+		return v.bad(Leaf(v.p).slotAt(i)+4, invariantPage, "bucket has a value of %d bytes", n)
 	}
 	return nil
 }
@@ -206,6 +207,9 @@ func (v *validator) ref(off int, r Ref, n uint64, pageSize int) error {
 func (v *validator) key(i int) error {
 	l := Leaf(v.p)
 	k, pre := l.Key(i), prefixOf(l)
+	if i == 0 && len(k) < pre {
+		return v.bad(offPrefix, invariantPage, "prefix of %d bytes, the first key has %d", pre, len(k))
+	}
 	if len(k) < pre || string(k[:pre]) != string(l.Key(0)[:pre]) {
 		return v.bad(l.slot(i).off(), invariantPage, "key %d has not the prefix of %d bytes", i, pre)
 	}

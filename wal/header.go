@@ -67,7 +67,7 @@ func (h *Header) encode(p []byte) {
 func ReadHeader(f vfs.File) (Header, error) {
 	var p [headerSize]byte
 	if _, err := f.ReadAt(p[:], 0); errors.Is(err, io.EOF) {
-		return Header{}, corrupt(f, 0, 0, "file is too short for a header")
+		return Header{}, corrupt(f, 0, 0, InvariantPrefix, "file is too short for a header")
 	} else if err != nil {
 		return Header{}, fmt.Errorf("wal: read header: %w", err)
 	}
@@ -81,20 +81,20 @@ func ReadHeader(f vfs.File) (Header, error) {
 	}
 	switch {
 	case string(p[:8]) != headerMagic:
-		return Header{}, corrupt(f, 0, 0, "header has no magic: not a log")
+		return Header{}, corrupt(f, 0, 0, InvariantPrefix, "header has no magic: not a log")
 	case xxhash.Sum64(p[:headerSum]) != h.sum:
-		return Header{}, corrupt(f, 0, 0, "header checksum does not match")
+		return Header{}, corrupt(f, headerSum, 0, InvariantPrefix, "header checksum does not match")
 	case h.Version != Version:
 		return Header{}, fmt.Errorf("%w: %s has version %d, this program reads version %d",
 			ErrVersion, base(f), h.Version, Version)
 	case h.LSN > maxLSN:
-		return Header{}, corrupt(f, 0, h.LSN, "header names an impossible lsn")
+		return Header{}, corrupt(f, 48, h.LSN, InvariantPrefix, "header names an impossible lsn")
 	}
 	return h, nil
 }
 
 func base(f vfs.File) string { return filepath.Base(f.Name()) }
 
-func corrupt(f vfs.File, off int64, lsn LSN, format string, args ...any) *CorruptError {
-	return &CorruptError{File: base(f), Offset: off, LSN: lsn, Reason: fmt.Sprintf(format, args...)}
+func corrupt(f vfs.File, off int64, lsn LSN, invariant int, format string, args ...any) *CorruptError {
+	return &CorruptError{File: base(f), Offset: off, LSN: lsn, Invariant: invariant, Reason: fmt.Sprintf(format, args...)}
 }

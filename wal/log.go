@@ -167,7 +167,7 @@ func Open(f vfs.File, id [16]byte, res *Result, nextTx uint64, opt Options) (*Lo
 		return nil, err
 	}
 	if l.space.limit < l.next.Offset+block {
-		return nil, corrupt(f, l.next.Offset, l.next.LSN, "no room behind the end of the log")
+		return nil, corrupt(f, l.next.Offset, l.next.LSN, InvariantPrefix, "no room behind the end of the log")
 	}
 	var target int64
 	for {

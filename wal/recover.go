@@ -78,15 +78,15 @@ func newRecovery(f vfs.File, id [16]byte, from Position) (*recovery, error) {
 	size := info.Size &^ (block - 1)
 	switch {
 	case h.ID != id:
-		return nil, corrupt(f, 0, h.LSN, "log belongs to store %x, not %x", h.ID, id)
+		return nil, corrupt(f, 16, h.LSN, InvariantKept, "log belongs to store %x, not %x", h.ID, id)
 	case from.LSN > maxLSN || from.Offset < recordsAt || from.Offset%block != 0:
-		return nil, corrupt(f, from.Offset, from.LSN, "checkpoint names an impossible position")
+		return nil, corrupt(f, from.Offset, from.LSN, InvariantKept, "checkpoint names an impossible position")
 	case from.LSN < h.LSN:
-		return nil, corrupt(f, 0, from.LSN, "log begins at lsn %d, behind the checkpoint", h.LSN)
+		return nil, corrupt(f, 48, from.LSN, InvariantKept, "log begins at lsn %d, behind the checkpoint", h.LSN)
 	case from.LSN == h.LSN && from != h.Start():
-		return nil, corrupt(f, 0, from.LSN, "log is not the one that the checkpoint names")
+		return nil, corrupt(f, 0, from.LSN, InvariantKept, "log is not the one that the checkpoint names")
 	case from.Offset+block > size:
-		return nil, corrupt(f, from.Offset, from.LSN, "file ends at %d, before the checkpoint's position", info.Size)
+		return nil, corrupt(f, from.Offset, from.LSN, InvariantKept, "file ends at %d, before the checkpoint's position", info.Size)
 	}
 	r := &recovery{
 		win:  window{file: f, size: size},
@@ -105,8 +105,12 @@ func newRecovery(f vfs.File, id [16]byte, from Position) (*recovery, error) {
 
 // corrupt returns the error for damage where reading stands.
 func (r *recovery) corrupt(format string, args ...any) error {
+	return r.broken(InvariantPrefix, format, args...)
+}
+
+func (r *recovery) broken(invariant int, format string, args ...any) error {
 	r.res.Stop = "damage"
-	return corrupt(r.win.file, r.res.End.Offset, r.res.End.LSN, format, args...)
+	return corrupt(r.win.file, r.res.End.Offset, r.res.End.LSN, invariant, format, args...)
 }
 
 // read passes records on until one is not the next.
@@ -288,7 +292,7 @@ func (r *recovery) judge(other func(h *head, off int64)) error {
 		return verdict
 	}
 	if r.res.space.anchor == 0 && r.res.From == r.res.End && r.res.From.LSN != r.head.LSN {
-		return r.corrupt("log does not reach the checkpoint's position: %s there, and the record before it is gone",
+		return r.broken(InvariantKept, "log does not reach the checkpoint's position: %s there, and the record before it is gone",
 			r.res.Stop)
 	}
 	r.res.space.relimit()

@@ -60,7 +60,7 @@ func headless(f vfs.File, id [16]byte, from Position) (*recovery, error) {
 	}
 	size := info.Size &^ (block - 1)
 	if from.LSN > maxLSN || from.Offset < recordsAt || from.Offset%block != 0 || from.Offset+block > size {
-		return nil, corrupt(f, from.Offset, from.LSN, "file of %d bytes does not have the checkpoint's position", info.Size)
+		return nil, corrupt(f, from.Offset, from.LSN, InvariantKept, "file of %d bytes does not have the checkpoint's position", info.Size)
 	}
 	r := &recovery{
 		win:  window{file: f, size: size},

@@ -16,23 +16,22 @@ func (a *app) checkCommand() *cobra.Command {
 		Short: "Look for damage in the whole store",
 		Long: `Reads every page that the store uses and checks all that must hold: checksums, order,
 counts, and that each page is used once or free. Each finding is a line on standard output; the
-exit code is 4 if there is any. A meta slot that is damaged while the other one is sound, as a power
+exit code is 4 if there is any. If the log is damaged, or cannot be applied, that is a finding, and
+the last checkpoint is checked: the store without its log. A meta slot that is damaged while the other one is sound, as a power
 cut can leave it, costs nothing: that is a line that begins with "note:".`,
 		Example: `  folio check app.db`,
 		Args:    arguments(1, 1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			db, err := a.openReadOnly(args[0])
-			if err != nil {
+			if err := mustExist(args[0]); err != nil {
 				return err
 			}
-			found := db.Check()
-			pages := int(db.Stats().Pages)
-			if err := db.Close(); err != nil {
-				return errors.Join(err, found)
-			}
-			slots, err := damagedSlots(args[0])
-			if err != nil {
-				return err
+			pages, found := folio.CheckFile(args[0], &folio.Options{LockTimeout: a.wait})
+			var slots []error
+			if pages > 0 { // else nothing could be opened
+				var err error
+				if slots, err = damagedSlots(args[0]); err != nil {
+					return err
+				}
 			}
 			for _, slot := range slots {
 				if err := note(a.out, "note: %v: the other slot counts, and the next open for writing mends this one", slot); err != nil {
