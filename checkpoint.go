@@ -56,7 +56,10 @@ func (db *DB) Checkpoint() error {
 	if err := db.checkpointAll(); err != nil {
 		return err
 	}
-	return db.shrink()
+	if err := db.shrink(); err != nil {
+		return err
+	}
+	return db.keepsName()
 }
 
 // checkpointAll is Checkpoint for who keeps Close from finishing, without the moving of pages.
@@ -97,11 +100,9 @@ func (db *DB) checkpointNow(checkpoint func() error) error {
 	// What only the checkpoint before had retained is free from here on, and may be the file's end. A
 	// second checkpoint, with little to write, cuts it off.
 	if db.reclaim(); db.worthCutting() {
-		if err := checkpoint(); err != nil {
-			return err
-		}
+		return checkpoint()
 	}
-	return db.keepsName()
+	return nil
 }
 
 // worthCutting reports whether enough is free at the end of the file.

@@ -329,7 +329,11 @@ func (db *DB) lookAround() {
 	db.churned.Store(false)
 	if db.checkpointDue() {
 		db.inBackground(&db.checkpointer, func() {
-			db.noteBackground(db.checkpointSome())
+			err := db.checkpointSome()
+			if err == nil {
+				err = db.keepsName()
+			}
+			db.noteBackground(err)
 		})
 	}
 	db.restLater()
