@@ -255,11 +255,14 @@ func TestCrashWorksHaveDeeds(t *testing.T) {
 	}
 }
 
+// crashIdle is what is said of a workload that lacks something.
+const crashIdle = "does not do what it is for"
+
 // recordings is how often a workload is recorded until it has done what it has to: the scheduling of goroutines may be in the way.
 const recordings = 6
 
-// record runs the workload without failures, again with other seeds until it has done what it must do. Is it never so, log fails the
-// test, behind what the states of the last run have shown.
+// record runs the workload without failures, again with other seeds until it has done what it must do. If it never has, log fails the
+// test, once the states of the last run have been judged.
 func (c *crashHunt) record() *crashRun {
 	for try := uint64(0); ; try++ {
 		r := c.w.start(c.t, vfs.OS, *crashSeed+try, 0)

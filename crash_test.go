@@ -212,7 +212,7 @@ func (c *crashHunt) hunt(log []vfs.Op, budget int, promise func(h *vfs.History, 
 }
 
 // whole opens, at every moment of a log, every state of every family that vfs.History.Enumerate knows, but for those drawn
-// at random. It prints how many cases each family has and how many of them were tried, and says so if these are not all. A case
+// at random. It prints how many cases each family has, at how many moments, and how many of them were tried, and fails if these are not all. A case
 // whose content was there before is not opened again: it holds the same transaction, and that one is compared with the bounds of this moment.
 func (c *crashHunt) whole(log []vfs.Op, promise func(h *vfs.History, at int) crashPromise) error {
 	h := vfs.NewHistory(log)
@@ -242,9 +242,10 @@ func (c *crashHunt) whole(log []vfs.Op, promise func(h *vfs.History, at int) cra
 	}
 	text, missing := "", visited < len(points)
 	for _, name := range names {
-		n := families[name]
-		text += fmt.Sprintf(", %s %d of %d at %d", name, n.tried, n.cases, n.moments)
-		missing = missing || n.tried < n.cases
+		if n := families[name]; n.cases > 0 {
+			text += fmt.Sprintf(", %s %d of %d at %d", name, n.tried, n.cases, n.moments)
+			missing = missing || n.tried < n.cases
+		}
 	}
 	fmt.Printf("%s: whole: moments %d of %d%s; %d distinct states in %.0f s\n",
 		c.t.Name(), visited, len(points), text, c.states-before, time.Since(start).Seconds())
@@ -622,7 +623,7 @@ func (c *crashHunt) log() {
 	}
 	c.t.Logf("%s: %d distinct states opened, %d of them within recovery%s, seed %d", c.t.Name(), c.states, c.inside, what, c.seed)
 	if c.lacks != "" && !c.failed {
-		c.t.Errorf("the workload %q does not do what it is for, with %d seeds from %d on: %s", c.w.name, recordings, *crashSeed, c.lacks)
+		c.t.Errorf("the workload %q %s, with %d seeds from %d on: %s", c.w.name, crashIdle, recordings, *crashSeed, c.lacks)
 	}
 }
 

@@ -125,7 +125,7 @@ func (e *enumerator) run() {
 	if e.want.Whole {
 		large := func(g opUnits) bool { return g.to-g.from > maxTornSectors }
 		rest = append(rest, e.tears("tears", func(g opUnits, _ int) bool { return !large(g) }),
-			e.tears("tears of more than 64 KiB at each page", func(g opUnits, i int) bool {
+			e.tears("tears at pages of writes over 64 KiB", func(g opUnits, i int) bool {
 				return large(g) && e.plan.units[i].sector()%pageSectors == 0
 			}))
 	} else {

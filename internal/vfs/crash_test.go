@@ -125,6 +125,86 @@ func TestEnumerate(t *testing.T) {
 	}
 }
 
+// TestWhole looks for each case that is easily named among the states of a whole enumeration, and that it counts them.
+func TestWhole(t *testing.T) {
+	h := NewHistory(storeLog(t, 40, 5)) // its first write, of 160 KiB, is one of those that are not torn everywhere
+	large, few := 0, 0
+	for _, at := range h.Points() {
+		found := map[uint64]bool{}
+		var order []uint64
+		cases := map[string]int{}
+		plan := Plan{Whole: true, Count: func(family string, n, tried int) {
+			if cases[family] += n; tried != n {
+				t.Errorf("at=%d: %s: %d of %d", at, family, tried, n)
+			}
+		}}
+		h.Enumerate(at, plan, func(s *State) bool {
+			found[s.Hash()] = true
+			order = append(order, s.Hash())
+			return true
+		})
+		look := func(what string, choose Chooser) {
+			if s := h.State(at, choose); !found[s.Hash()] {
+				t.Errorf("%s is missing: %s", what, s)
+			}
+		}
+		look("everything", KeepAll)
+		look("only what was synced", DropAll)
+		ops, last := map[int]bool{}, map[int]Unit{} // by file: the last sector of its last write
+		for _, u := range h.plan(at).units {
+			if ops[u.Op] = true; u.isData() {
+				last[u.Ino] = u.Unit
+			}
+		}
+		for op := range ops {
+			look("all but one", func(u Unit) Fate { return fate(u.Op != op) })
+		}
+		tears := 0
+		for ino, end := range last {
+			first := int(h.log[end.Op].Off / sectorSize)
+			for k := 1; k <= end.Part; k++ {
+				if end.Part >= maxTornSectors && (first+k)%pageSectors != 0 {
+					continue
+				}
+				torn := func(u Unit) bool { return u.Ino == ino && u.Op == end.Op && u.Part >= 0 }
+				look("a beginning", func(u Unit) Fate { return fate(!torn(u) || u.Part < k) })
+				look("an end", func(u Unit) Fate { return fate(!torn(u) || u.Part >= k) })
+				tears += 2
+			}
+		}
+		n := cases["tears at pages of writes over 64 KiB"]
+		if large += n; n+cases["tears"] != tears {
+			t.Errorf("at=%d: %v, and there are %d tears", at, cases, tears)
+		}
+		if len(h.plan(at).units) <= maxSubsetUnits {
+			few++
+			for i := range 1 << len(h.plan(at).units) {
+				k := -1
+				look("a subset", func(Unit) Fate { k++; return fate(i>>k&1 != 0) })
+			}
+		}
+		var again []uint64
+		plan.Seed, plan.Torture, plan.Budget = 7, true, 1
+		h.Enumerate(at, plan, func(s *State) bool {
+			again = append(again, s.Hash())
+			return true
+		})
+		if !slices.Equal(order, again) {
+			t.Errorf("at=%d: another seed or budget makes a difference", at)
+		}
+	}
+	if large == 0 || few == 0 {
+		t.Errorf("%d tears of large writes, all subsets at %d moments", large, few)
+	}
+}
+
+func fate(kept bool) Fate {
+	if kept {
+		return Keep
+	}
+	return Drop
+}
+
 // Moments differ only at Points: between two of them no state is new and no
 // bound moves.
 func TestPoints(t *testing.T) {
