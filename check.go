@@ -300,7 +300,7 @@ func CheckFile(path string, opts *Options) (pages int, err error) {
 	for _, more := range []*bool{&o.withoutLog, &o.allowCut} {
 		if db == nil && errors.Is(refused, ErrCorrupt) {
 			*more = true
-			db, err = Open(path, &o)
+			db, _ = Open(path, &o) // what refused it first is what counts
 		}
 	}
 	if db == nil {

@@ -132,13 +132,13 @@ func planCut(path string, s seeded, pages int, writing, torn bool) (*cutPlan, er
 	}
 }
 
-// mayBe reports whether a wrong value is one that zeros explain: the value is not found, or each of its bytes is right or zero. So
+// mayBe reports whether a wrong value is one that zeros explain: the value is not found or empty, or each of its bytes is right or zero. So
 // it can be only once the cut has begun, in a page that is cut in the middle or one that a writer has made anew.
 func (p *cutPlan) mayBe(key, v, want []byte) bool {
 	if !p.begun.Load() || !p.writing && !p.torn[string(key)] {
 		return false
 	}
-	if v == nil {
+	if len(v) == 0 { // the length may be among the zeros
 		return true
 	}
 	if len(v) != len(want) {
@@ -258,7 +258,7 @@ func cutRead(tx *folio.Tx, n int, p *cutPlan) error {
 		case bytes.Equal(v, cutValue(i)):
 			return nil
 		case !p.mayBe(cutKey(i), v, cutValue(i)) || p.torn == nil && tries > 0:
-			return fmt.Errorf("%w: key %d has %d bytes: %.60q", errWrong, i, len(v), v)
+			return fmt.Errorf("%w: look %d: key %d has %d bytes (there: %v): %.60q", errWrong, tries+1, i, len(v), v != nil, v)
 		case p.torn != nil:
 			p.zeroed.Add(1)
 			return nil
