@@ -470,7 +470,7 @@ var crashWorks = []crashWork{
 			r.view()
 		}
 		r.commit(2)
-	}, least: crashDeeds{deedOpens: 4, deedCheckpoints: 3, deedDeferred: 4}},
+	}, least: crashDeeds{deedOpens: 4, deedCheckpoints: 3}},
 }
 
 // reservation is how much of the data file a first mapping can show.

@@ -27,8 +27,9 @@ var arrows = map[string][]string{
 	// What the root's tests run the library on: it is in no program.
 	"internal/weave": {},
 
-	// Tests see the store as its users do, in their _test files too.
-	"fuzz": {"."},
+	// Tests see the store as its users do, in their _test files too. But where a file is damaged on purpose they have to find
+	// their place in a page.
+	"fuzz": {".", "page"},
 
 	// The tool uses the store as any program does, and beside that, to show the inside of files that may be damaged, what
 	// the layers say about themselves: their dumps. No package of the library imports it.
