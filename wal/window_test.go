@@ -179,7 +179,7 @@ func TestFaultInWindow(t *testing.T) {
 	from := l.End()
 	var want []Ops
 	record := func() error {
-		ops := put(fmt.Sprint("key", len(want)), make([]byte, 30000))
+		ops := put(fmt.Sprint("key", len(want)), bytes.Repeat([]byte{7}, 30000))
 		var g Group
 		g.Add(uint64(len(want)+1), ops)
 		g.Unawaited = true
@@ -204,6 +204,11 @@ func TestFaultInWindow(t *testing.T) {
 	}
 	if again := l.Sync(); !errors.Is(again, vfs.ErrFault) {
 		t.Errorf("the log goes on: %v", again)
+	}
+	// What was stored of the last record, and in which order, is the processor's business: its head may be there. With the space
+	// back it is a record that is not whole; without, a file that was cut.
+	if err := os.Truncate(name, 1<<20); err != nil {
+		t.Fatal(err)
 	}
 	sameRecords(t, name, from, 1, want)
 }
