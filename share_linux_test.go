@@ -46,6 +46,9 @@ func killed(t *testing.T, db *DB) {
 	t.Helper()
 	db.closing.Store(true)
 	db.background.Wait()
+	db.life.Lock() // a timer may be looking at the table
+	db.closed.Store(true)
+	db.life.Unlock()
 	db.share.mu.Lock()
 	if db.table != nil {
 		must(t, db.table.Kill())
@@ -55,7 +58,6 @@ func killed(t *testing.T, db *DB) {
 	db.share.mu.Unlock()
 	db.attached = false
 	must(t, db.release())
-	db.closed.Store(true)
 }
 
 func TestReaderBesideWriter(t *testing.T) {
