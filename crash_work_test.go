@@ -480,7 +480,11 @@ func (w *crashWork) reservation() int64 { return max(w.opts.reservation, 256<<10
 // and nothing held. fault is the number of the call that fsys makes fail, 0 when none is to fail.
 func (w *crashWork) start(t testing.TB, fsys vfs.FS, seed uint64, fault int) *crashRun {
 	maps := &atomic.Int64{}
-	fsys = crashSlowFS{fsys, w.slow, maps}
+	part := time.Duration(1)
+	if fault > 0 {
+		part = 3 // there are many such runs
+	}
+	fsys = crashSlowFS{fsys, w.slow, part, maps}
 	r := &crashRun{
 		rec: vfs.NewRecorder(fsys), opts: w.opts, weak: w.weak, failing: fault > 0,
 		path: filepath.Join(crashDir(t), "app.db"),
@@ -509,7 +513,8 @@ func (w *crashWork) start(t testing.TB, fsys vfs.FS, seed uint64, fault int) *cr
 // a data file is mapped.
 type crashSlowFS struct {
 	vfs.FS
-	slow []string // extensions
+	slow []string      // extensions
+	part time.Duration // one in so many of the time
 	maps *atomic.Int64
 }
 
@@ -524,7 +529,7 @@ func (s crashSlowFS) Open(name string, flag int, perm fs.FileMode) (vfs.File, er
 	}
 	var sync time.Duration
 	if slices.Contains(s.slow, ext) {
-		sync = crashSlowSyncs[ext]
+		sync = crashSlowSyncs[ext] / s.part
 	}
 	return crashSlowFile{f, sync, s.maps}, nil
 }

@@ -104,7 +104,7 @@ func failWorks() []*failWork {
 	for _, c := range crashWorks {
 		w := &failWork{name: c.name, profile: c.profile, opts: c.opts, threads: c.threads}
 		if c.slow != nil {
-			w.under = func(fsys vfs.FS, _ string) vfs.FS { return crashSlowFS{fsys, c.slow, new(atomic.Int64)} }
+			w.under = func(fsys vfs.FS, _ string) vfs.FS { return crashSlowFS{fsys, c.slow, 3, new(atomic.Int64)} }
 		}
 		w.run = func(f *failRun) {
 			if f.open(); f.db != nil {

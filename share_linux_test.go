@@ -46,10 +46,9 @@ func killed(t *testing.T, db *DB) {
 	t.Helper()
 	db.closing.Store(true)
 	db.background.Wait()
-	// The timers of a process die with it. Here one may be looking at the table, which Close would wait for: once that was a fault
-	// in the table's memory.
-	db.closed.Store(true) // one that begins from here on ends at once
-	time.Sleep(10 * time.Millisecond)
+	db.life.Lock() // a timer may be looking at the table
+	db.closed.Store(true)
+	db.life.Unlock()
 	db.share.mu.Lock()
 	if db.table != nil {
 		must(t, db.table.Kill())
@@ -139,7 +138,7 @@ func TestReaderRetains(t *testing.T) {
 }
 
 // A commit that nobody has looked at is in the log and on the writer's heap alone. Who attaches then must be shown it,
-// although nothing else happens in the writer (case D2 of RELIABILITY.md).
+// although nothing else happens in the writer (D2).
 func TestAttachToIdleWriter(t *testing.T) {
 	w := mustOpen(t, nil)
 	for i := range 50 {
@@ -151,7 +150,6 @@ func TestAttachToIdleWriter(t *testing.T) {
 }
 
 // While nobody writes, a reader goes on with what it has; the next writer comes, and it sees that one's commits.
-// Case D1 of RELIABILITY.md.
 func TestReaderSurvivesWriters(t *testing.T) {
 	w := mustOpen(t, nil)
 	path := w.Path()
@@ -193,7 +191,6 @@ func TestReaderSurvivesWriters(t *testing.T) {
 }
 
 // A reading process may be the first after a crash: it replays the log in memory, and changes nothing.
-// Case D10 of RELIABILITY.md.
 func TestReaderFirstAfterCrash(t *testing.T) {
 	w := mustOpen(t, nil)
 	mustPut(t, w, "a", "checkpointed")
@@ -345,7 +342,6 @@ func TestNoCutBesideReaders(t *testing.T) {
 }
 
 // A private store beside a writer keeps the snapshot that was newest when it was opened, with its own changes.
-// Case D8 of RELIABILITY.md.
 func TestPrivateBesideWriter(t *testing.T) {
 	w := mustOpen(t, nil)
 	mustPut(t, w, "k", "theirs")
@@ -368,7 +364,6 @@ func TestPrivateBesideWriter(t *testing.T) {
 
 // What a failed sync lost of relaxed commits other processes may have been shown. The next writer's states have higher
 // numbers than all of those.
-// Case D1 of RELIABILITY.md.
 func TestNumbersAfterLostCommits(t *testing.T) {
 	w := mustOpen(t, nil)
 	path := w.Path()
