@@ -252,8 +252,8 @@ func (a *audit) account(end page.ID, inUse func(page.ID) bool) {
 	}
 }
 
-// eachFree calls fn for each extent of the free set that a meta slot names, unless the extent has pages of the set itself. The
-// error is a *CorruptError that says which byte of which page is wrong.
+// eachFree calls fn for each extent of the free set that a meta slot names. The error is a *CorruptError that says which byte
+// of which page is wrong.
 func eachFree(view *page.View, m *page.Meta, fn func(freelist.Extent)) error {
 	if m.FreeLen == 0 {
 		return nil
@@ -266,24 +266,10 @@ func eachFree(view *page.View, m *page.Meta, fn func(freelist.Extent)) error {
 		}
 		return err
 	}
-	own := newSlot(*m).own
-	var clash error
-	err = freelist.EachExtent(set, m.Pages, func(e freelist.Extent, offset int) bool {
-		if e.Overlaps(own) {
-			clash = &CorruptError{Offset: offset, Invariant: 1, Reason: fmt.Sprintf("free set: pages %v are its own", e)}
-			return false
-		}
+	return freelist.EachExtent(set, newSlot(*m).own, m.Pages, m.PageSize, func(e freelist.Extent) string {
 		fn(e)
-		return true
+		return ""
 	})
-	if clash != nil {
-		err = clash
-	}
-	var c *CorruptError
-	if errors.As(err, &c) {
-		c.Page, c.Offset = m.Free.ID+page.ID(c.Offset/m.PageSize), c.Offset%m.PageSize
-	}
-	return err
 }
 
 // CheckFile checks the store at path as DB.Check does, opened for reading, and goes on where Open refuses it: of a store whose

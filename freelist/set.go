@@ -2,6 +2,7 @@ package freelist
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"iter"
 	"math"
@@ -99,15 +100,42 @@ func (r *setReader) extent(least uint64, end page.ID) (Extent, error) {
 // are sound in themselves.
 func Extents(set []byte, end page.ID) iter.Seq2[Extent, error] {
 	return func(yield func(Extent, error) bool) {
-		if err := EachExtent(set, end, func(e Extent, _ int) bool { return yield(e, nil) }); err != nil {
+		if err := eachExtent(set, end, func(e Extent, _ int) error {
+			if !yield(e, nil) {
+				return errStop
+			}
+			return nil
+		}); err != nil && err != errStop {
 			yield(Extent{}, err)
 		}
 	}
 }
 
-// EachExtent is Extents for who asks where in the set each extent lies: it calls fn with it, and its first byte, until fn
-// returns false.
-func EachExtent(set []byte, end page.ID, fn func(e Extent, offset int) bool) error {
+// errStop ends eachExtent.
+var errStop = errors.New("stop")
+
+// EachExtent calls fn with each extent of a set that is stored in own, pages of the given size, unless the extent has pages of
+// the set itself, until fn returns a reason why it cannot be free. The error is a *page.CorruptError with the page and the
+// offset in it.
+func EachExtent(set []byte, own Extent, end page.ID, pageSize int, fn func(Extent) (reason string)) error {
+	err := eachExtent(set, end, func(e Extent, offset int) error {
+		reason := "are its own"
+		if !e.Overlaps(own) {
+			reason = fn(e)
+		}
+		if reason == "" {
+			return nil
+		}
+		return &page.CorruptError{Offset: offset, Invariant: 1, Reason: fmt.Sprintf("free set: pages %v %s", e, reason)}
+	})
+	if c, ok := err.(*page.CorruptError); ok {
+		c.Page, c.Offset = own.Start+page.ID(c.Offset/pageSize), c.Offset%pageSize
+	}
+	return err
+}
+
+// eachExtent calls fn with each extent and the offset of its first byte in the set, until fn returns an error.
+func eachExtent(set []byte, end page.ID, fn func(e Extent, offset int) error) error {
 	r := setReader{set: set}
 	extents, err := r.number()
 	if err != nil {
@@ -124,8 +152,8 @@ func EachExtent(set []byte, end page.ID, fn func(e Extent, offset int) bool) err
 		if err != nil {
 			return err
 		}
-		if !fn(e, offset) {
-			return nil
+		if err := fn(e, offset); err != nil {
+			return err
 		}
 		sum += uint64(e.N)
 		least = uint64(e.Start) + uint64(e.N) + 1
@@ -151,9 +179,9 @@ func (l *List) Load(set []byte, own Extent) error {
 	}
 	l.held.add(own.Start, own.N)
 	l.fixed = append(l.fixed, own)
-	return EachExtent(set, l.end, func(e Extent, _ int) bool {
+	return eachExtent(set, l.end, func(e Extent, _ int) error {
 		l.release(e.Start, e.N)
-		return true
+		return nil
 	})
 }
 
@@ -162,29 +190,12 @@ func (l *List) checkSet(set []byte, own Extent) error {
 	if own.N == 0 || !l.inFile(own.Start, own.N) || l.taken(own) {
 		return damaged(own.Start, "free set: lies outside the pages in use")
 	}
-	var clash error
-	err := EachExtent(set, l.end, func(e Extent, offset int) bool {
-		switch {
-		case e.Overlaps(own):
-			clash = clashAt(offset, e, "are its own")
-		case l.taken(e):
-			clash = clashAt(offset, e, "are not in use")
+	return EachExtent(set, own, l.end, l.pageSize, func(e Extent) string {
+		if l.taken(e) {
+			return "are not in use"
 		}
-		return clash == nil
+		return ""
 	})
-	if clash != nil {
-		err = clash
-	}
-	if c, ok := err.(*page.CorruptError); ok {
-		c.Page = own.Start + page.ID(c.Offset/l.pageSize)
-		c.Offset %= l.pageSize
-	}
-	return err
-}
-
-// clashAt says what is wrong with an extent of a set that is sound in itself.
-func clashAt(offset int, e Extent, reason string) error {
-	return &page.CorruptError{Offset: offset, Invariant: 1, Reason: fmt.Sprintf("free set: pages %v %s", e, reason)}
 }
 
 // Overlaps reports whether two extents have a page in common.
