@@ -54,14 +54,14 @@ func (db *DB) readSlots() (clean bool, err error) {
 	}
 	a, b := &db.slots[0].meta, &db.slots[1].meta
 	if a.StoreID != b.StoreID {
-		return false, &CorruptError{File: filepath.Base(db.path), Page: 1, Offset: 24, Invariant: 5,
+		return false, &CorruptError{File: filepath.Base(db.path), Page: 1, Offset: page.MetaStoreID, Invariant: 5,
 			Reason: "meta slots are of different stores"}
 	}
 	if db.memory {
 		return true, nil
 	}
 	if a.Checkpoint == b.Checkpoint && *a != *b {
-		return false, &CorruptError{File: filepath.Base(db.path), Page: 1, Offset: 40, Invariant: 5,
+		return false, &CorruptError{File: filepath.Base(db.path), Page: 1, Offset: page.MetaCheckpoint, Invariant: 5,
 			Reason: fmt.Sprintf("meta slots of checkpoint %d differ", a.Checkpoint)}
 	}
 	_, err = db.opts.fs.Stat(logName(db.file.Name()))
@@ -117,10 +117,11 @@ func (db *DB) readSlot(i int, off, size int64) error {
 		return err
 	}
 	if i == 1 && int64(m.PageSize) != off {
-		return &CorruptError{File: filepath.Base(db.path), Page: 1, Offset: 12, Invariant: 5, Reason: fmt.Sprintf("page size %d in a slot at offset %d", m.PageSize, off)}
+		return &CorruptError{File: filepath.Base(db.path), Page: 1, Offset: page.MetaPageSize, Invariant: 5,
+			Reason: fmt.Sprintf("page size %d in a slot at offset %d", m.PageSize, off)}
 	}
 	if m.Checkpoint == 0 {
-		return &CorruptError{File: filepath.Base(db.path), Page: page.ID(i), Offset: 40, Invariant: 5, Reason: "checkpoint number is 0"}
+		return &CorruptError{File: filepath.Base(db.path), Page: page.ID(i), Offset: page.MetaCheckpoint, Invariant: 5, Reason: "checkpoint number is 0"}
 	}
 	need := int64(m.Pages) * int64(m.PageSize)
 	if need > size { // a writer may have made the file longer since, and then written the slot
@@ -131,7 +132,7 @@ func (db *DB) readSlot(i int, off, size int64) error {
 		size = info.Size
 	}
 	if need > size && !db.opts.allowCut {
-		return &CorruptError{File: filepath.Base(db.path), Page: page.ID(i), Offset: 60, Invariant: 5,
+		return &CorruptError{File: filepath.Base(db.path), Page: page.ID(i), Offset: page.MetaPages, Invariant: 5,
 			Reason: fmt.Sprintf("file is %d bytes long and should be %d: it was cut", size, need)}
 	}
 	db.slots[i] = newSlot(m)
@@ -172,11 +173,6 @@ func (db *DB) noSlot(a, b error) error {
 	}
 	if len(damaged) > 0 {
 		return errors.Join(damaged...)
-	}
-	for _, err := range []error{a, b} {
-		if errors.Is(err, ErrCorrupt) {
-			return db.named(err)
-		}
 	}
 	return fmt.Errorf("%w: %s", ErrInvalid, db.path)
 }
@@ -291,7 +287,7 @@ func (db *DB) checkStrayLog(m page.Meta) error {
 }
 
 func foreignLog(name string, is, want [16]byte) error {
-	return &logError{&wal.CorruptError{File: filepath.Base(name), Offset: 16, Invariant: wal.InvariantKept,
+	return &logError{&wal.CorruptError{File: filepath.Base(name), Offset: wal.HeaderID, Invariant: wal.InvariantKept,
 		Reason: fmt.Sprintf("belongs to store %x, not to %x: move it away if you know that it is not needed", is, want)}}
 }
 

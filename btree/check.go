@@ -36,13 +36,6 @@ type Place struct {
 	Offset int
 }
 
-// Fields of a bucket header.
-const (
-	headerItems = 8
-	headerRoot  = 16
-	headerLevel = 20
-)
-
 // field is a place in a bucket header that lies there; of one that is not known, the root page as a whole.
 func (p Place) field(root page.ID, off int) Place {
 	if p == (Place{}) {
@@ -72,13 +65,13 @@ func (t *Tree) Check(c Checker) {
 		return
 	}
 	if int(t.level) >= page.MaxLevel {
-		at := c.Root.field(t.root, headerLevel)
+		at := c.Root.field(t.root, page.BucketLevel)
 		ch.found(at.Page, at.Offset, 2, "tree of %d levels", int(t.level)+1)
 		return
 	}
-	n, _, ok := ch.visit(t.root, int(t.level), math.MaxUint64, bounds{}, c.Root.field(t.root, headerRoot), true)
+	n, _, ok := ch.visit(t.root, int(t.level), math.MaxUint64, bounds{}, c.Root.field(t.root, page.BucketRoot), true)
 	if ok && n != t.items {
-		at := c.Root.field(t.root, headerItems)
+		at := c.Root.field(t.root, page.BucketItems)
 		ch.found(at.Page, at.Offset, 3, "%d items in the tree, its bucket says %d", n, t.items)
 	}
 }

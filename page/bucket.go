@@ -5,6 +5,13 @@ import "fmt"
 // BucketHeaderSize is the length of an encoded BucketHeader.
 const BucketHeaderSize = 24
 
+// Fields of a bucket header, as offsets.
+const (
+	BucketItems = 8
+	BucketRoot  = 16
+	BucketLevel = 20
+)
+
 // BucketHeader is how the value of a bucket's entry begins.
 //
 //	 0 u64 sequence
@@ -26,9 +33,9 @@ type BucketHeader struct {
 func (h BucketHeader) Encode(b []byte) {
 	_ = b[BucketHeaderSize-1]
 	le.PutUint64(b, h.Sequence)
-	le.PutUint64(b[8:], h.Items)
-	le.PutUint32(b[16:], uint32(h.Root))
-	le.PutUint32(b[20:], uint32(h.Level))
+	le.PutUint64(b[BucketItems:], h.Items)
+	le.PutUint32(b[BucketRoot:], uint32(h.Root))
+	le.PutUint32(b[BucketLevel:], uint32(h.Level))
 }
 
 // MaxImage is the length of the longest inline image in a page of the given size.
@@ -36,20 +43,20 @@ func MaxImage(pageSize int) int { return pageSize / 4 }
 
 func decodeBucketHeader(b []byte) BucketHeader {
 	_ = b[BucketHeaderSize-1]
-	return BucketHeader{Sequence: le.Uint64(b), Items: le.Uint64(b[8:]), Root: ID(le.Uint32(b[16:])), Level: b[20]}
+	return BucketHeader{Sequence: le.Uint64(b), Items: le.Uint64(b[BucketItems:]), Root: ID(le.Uint32(b[BucketRoot:])), Level: b[BucketLevel]}
 }
 
 // impossibleBucket returns the offset of the first field of an encoded header that cannot be as it is, and why.
 func impossibleBucket(b []byte) (off int, reason string) {
 	switch h := decodeBucketHeader(b); {
 	case h.Items > maxItems:
-		return 8, fmt.Sprintf("bucket of %d items", h.Items)
+		return BucketItems, fmt.Sprintf("bucket of %d items", h.Items)
 	case h.Root != 0 && h.Root < FirstID:
-		return 16, fmt.Sprintf("bucket has its root in meta slot %d", h.Root)
+		return BucketRoot, fmt.Sprintf("bucket has its root in meta slot %d", h.Root)
 	case h.Level >= MaxLevel:
-		return 20, fmt.Sprintf("bucket has its root at level %d", h.Level)
+		return BucketLevel, fmt.Sprintf("bucket has its root at level %d", h.Level)
 	case h.Root == 0 && h.Level != 0:
-		return 20, fmt.Sprintf("bucket has level %d without a root", h.Level)
+		return BucketLevel, fmt.Sprintf("bucket has level %d without a root", h.Level)
 	case b[21]|b[22]|b[23] != 0:
 		return 21, "bucket header does not end in zeros"
 	}

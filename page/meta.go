@@ -53,10 +53,14 @@ type Meta struct {
 	LogChain   uint64
 }
 
-// Where in a meta slot the bucket header of the root lies, and the reference to the free set.
+// Fields of a meta slot, as offsets, for those who say what is wrong with one.
 const (
-	MetaRoot = metaRoot
-	MetaFree = metaFree
+	MetaPageSize   = metaPageSize
+	MetaStoreID    = metaStoreID
+	MetaCheckpoint = metaCheckpoint
+	MetaPages      = metaPages
+	MetaRoot       = metaRoot // a bucket header
+	MetaFree       = metaFree // the reference to the free set
 )
 
 const (

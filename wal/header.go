@@ -17,9 +17,13 @@ const Version = 1
 
 const (
 	headerMagic = "FOLIOWAL"
+	headerLSN   = 48
 	headerSum   = 56 // where the header's checksum lies
 	headerSize  = 64
 )
+
+// HeaderID is where the store's id lies in a header, for those who say that it is another one's.
+const HeaderID = 16
 
 // A Header is the first block of a log file. It is written once, when the file
 // is created, so a bad one is damage and never a torn write.
@@ -54,10 +58,10 @@ func (h *Header) Start() Position {
 func (h *Header) encode(p []byte) {
 	copy(p, headerMagic)
 	binary.LittleEndian.PutUint32(p[8:], h.Version)
-	copy(p[16:32], h.ID[:])
+	copy(p[HeaderID:HeaderID+16], h.ID[:])
 	binary.LittleEndian.PutUint64(p[32:], h.Checkpoint)
 	binary.LittleEndian.PutUint64(p[40:], h.Epoch)
-	binary.LittleEndian.PutUint64(p[48:], uint64(h.LSN))
+	binary.LittleEndian.PutUint64(p[headerLSN:], uint64(h.LSN))
 	h.sum = xxhash.Sum64(p[:headerSum])
 	binary.LittleEndian.PutUint64(p[headerSum:], h.sum)
 }
@@ -73,10 +77,10 @@ func ReadHeader(f vfs.File) (Header, error) {
 	}
 	h := Header{
 		Version:    binary.LittleEndian.Uint32(p[8:]),
-		ID:         [16]byte(p[16:32]),
+		ID:         [16]byte(p[HeaderID : HeaderID+16]),
 		Checkpoint: binary.LittleEndian.Uint64(p[32:]),
 		Epoch:      binary.LittleEndian.Uint64(p[40:]),
-		LSN:        LSN(binary.LittleEndian.Uint64(p[48:])),
+		LSN:        LSN(binary.LittleEndian.Uint64(p[headerLSN:])),
 		sum:        binary.LittleEndian.Uint64(p[headerSum:]),
 	}
 	switch {
@@ -88,7 +92,7 @@ func ReadHeader(f vfs.File) (Header, error) {
 		return Header{}, fmt.Errorf("%w: %s has version %d, this program reads version %d",
 			ErrVersion, base(f), h.Version, Version)
 	case h.LSN > maxLSN:
-		return Header{}, corrupt(f, 48, h.LSN, InvariantPrefix, "header names an impossible lsn")
+		return Header{}, corrupt(f, headerLSN, h.LSN, InvariantPrefix, "header names an impossible lsn")
 	}
 	return h, nil
 }

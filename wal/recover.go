@@ -82,7 +82,7 @@ func newRecovery(f vfs.File, id [16]byte, from Position) (*recovery, error) {
 	case from.LSN > maxLSN || from.Offset < recordsAt || from.Offset%block != 0:
 		return nil, corrupt(f, from.Offset, from.LSN, InvariantKept, "checkpoint names an impossible position")
 	case from.LSN < h.LSN:
-		return nil, corrupt(f, 48, from.LSN, InvariantKept, "log begins at lsn %d, behind the checkpoint", h.LSN)
+		return nil, corrupt(f, headerLSN, from.LSN, InvariantKept, "log begins at lsn %d, behind the checkpoint", h.LSN)
 	case from.LSN == h.LSN && from != h.Start():
 		return nil, corrupt(f, 0, from.LSN, InvariantKept, "log is not the one that the checkpoint names")
 	case from.Offset+block > size:
