@@ -1,5 +1,7 @@
 package vfs
 
+import "io"
+
 // failingFile is an open file of a Failer. Each method calls fate or do
 // itself, so that the caller's line is at a known depth of the stack.
 type failingFile struct {
@@ -155,14 +157,17 @@ func (f *failingFile) Share(length int64) (shared Shared, err error) {
 	return &failingShared{f: f, Shared: shared}, nil
 }
 
-// Close closes the file in any case: nobody could do so later.
-func (f *failingFile) Close() error {
-	r := f.f.fate(KindClose, f.Name())
-	err := f.under.Close()
+// shut closes the file, or what is part of it, whatever the call's fate: nobody could do so later.
+func (f *failingFile) shut(r *Rule, under io.Closer) error {
+	err := under.Close()
 	if err == nil && r != nil {
 		err = r.fail(KindClose, f.Name())
 	}
 	return err
+}
+
+func (f *failingFile) Close() error {
+	return f.shut(f.f.fate(KindClose, f.Name()), f.under)
 }
 
 // failingMapping is a mapping of a failingFile.
@@ -190,14 +195,8 @@ func (m *failingMapping) Populate(off, n int64) error {
 
 func (m *failingMapping) WillNeed(off, n int64) { m.under.WillNeed(off, n) }
 
-// Close unmaps in any case.
 func (m *failingMapping) Close() error {
-	r := m.f.f.fate(KindClose, m.f.Name())
-	err := m.under.Close()
-	if err == nil && r != nil {
-		err = r.fail(KindClose, m.f.Name())
-	}
-	return err
+	return m.f.shut(m.f.f.fate(KindClose, m.f.Name()), m.under)
 }
 
 // failingWindow is a window of a failingFile.
@@ -220,14 +219,8 @@ func (w *failingWindow) Write(p []byte, off int64) error {
 	return r.fault(KindWrite, w.f.Name())
 }
 
-// Close unmaps in any case.
 func (w *failingWindow) Close() error {
-	r := w.f.f.fate(KindClose, w.f.Name())
-	err := w.under.Close()
-	if err == nil && r != nil {
-		err = r.fail(KindClose, w.f.Name())
-	}
-	return err
+	return w.f.shut(w.f.f.fate(KindClose, w.f.Name()), w.under)
 }
 
 // failingShared is shared memory of a failingFile.
@@ -236,12 +229,6 @@ type failingShared struct {
 	Shared
 }
 
-// Close unmaps in any case.
 func (s *failingShared) Close() error {
-	r := s.f.f.fate(KindClose, s.f.Name())
-	err := s.Shared.Close()
-	if err == nil && r != nil {
-		err = r.fail(KindClose, s.f.Name())
-	}
-	return err
+	return s.f.shut(s.f.f.fate(KindClose, s.f.Name()), s.Shared)
 }
