@@ -45,6 +45,8 @@ type checkpoint struct {
 // If much of the file is free by then, Checkpoint also moves pages from its end to its beginning and gives
 // the end back to the file system. That takes transactions of their own, between which writers
 // get their turn, so TxIDs may advance; and the end stays while a read transaction keeps pages there.
+//
+// ErrFileReplaced says that the file no longer has its name: somebody removed or replaced it.
 func (db *DB) Checkpoint() error {
 	if err := db.enter(); err != nil {
 		return err

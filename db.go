@@ -405,7 +405,8 @@ func (db *DB) leave() { db.life.RUnlock() }
 // Close waits for all transactions to end, checkpoints, removes the log and releases the
 // file. New transactions get ErrDatabaseNotOpen as soon as Close has been called; a second Close
 // does nothing. A store that refuses writes (ErrPoisoned) is only let go, and Close
-// returns that error: the next Open recovers what was acknowledged.
+// returns that error: the next Open recovers what was acknowledged. If the file no longer has its name, Close leaves the log
+// and returns ErrFileReplaced.
 //
 // A file of which much is free is made shorter first, as Checkpoint does.
 func (db *DB) Close() error {
