@@ -9,7 +9,6 @@ import (
 	"os"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -369,16 +368,7 @@ func TestCloseWaitsForWhoApplies(t *testing.T) {
 		t.Fatalf("%d operations are late", n)
 	}
 	db.poison(errInjected)
-	var once atomic.Bool
-	reached, release := make(chan struct{}), make(chan struct{})
-	hook := hookFunc(func(kind vfs.Kind, f vfs.File, _ int64, _ []byte) error {
-		if kind == vfs.KindWrite && !isLog(f) && once.CompareAndSwap(false, true) {
-			close(reached)
-			<-release
-		}
-		return nil
-	})
-	fsys.before.Store(&hook)
+	reached, release := stopDataWrite(fsys, vfs.KindWrite)
 	var all sync.WaitGroup
 	view := func() {
 		if err := db.View(func(tx *Tx) error { return nil }); err != nil && !errors.Is(err, ErrDatabaseNotOpen) {
@@ -419,11 +409,9 @@ func TestBacklogOfManyBuckets(t *testing.T) {
 		ops.Delete([]byte("k"))
 	}
 	var s sorter
-	done := make(chan struct{})
-	go func() { defer close(done); must(t, s.add(ops)) }()
-	waitFor(t, "looking for buckets", done)
-	if len(s.paths) != n || len(s.changes) != 2*n {
-		t.Errorf("%d buckets, %d changes", len(s.paths), len(s.changes))
+	must(t, s.add(ops))
+	if len(s.paths) != n || len(s.numbers) != n || len(s.changes) != 2*n {
+		t.Errorf("%d buckets, %d of them found at once, %d changes", len(s.paths), len(s.numbers), len(s.changes))
 	}
 	for i, c := range s.changes {
 		if got := s.paths[c.bucket].String(); got != fmt.Sprintf("/bucket%06d", i*7%n) {

@@ -403,15 +403,7 @@ func TestLeadIsHandedOn(t *testing.T) {
 	fsys := newHookFS()
 	db := mustOpen(t, &Options{fs: fsys})
 	mustPut(t, db, "k", "0") // makes the log
-	reached, release := make(chan struct{}), make(chan struct{})
-	var once sync.Once
-	hook := hookFunc(func(kind vfs.Kind, f vfs.File, _ int64, _ []byte) error {
-		if kind == vfs.KindSync && isLog(f) {
-			once.Do(func() { close(reached); <-release })
-		}
-		return nil
-	})
-	fsys.before.Store(&hook)
+	reached, release := stopLogSync(fsys, nil)
 	var all sync.WaitGroup
 	put := func(key string) { all.Go(func() { mustPut(t, db, key, "v") }) }
 	put("first")

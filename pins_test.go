@@ -3,7 +3,7 @@ package folio
 import (
 	"fmt"
 	"slices"
-	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/foliodb/folio/internal/vfs"
@@ -13,10 +13,11 @@ import (
 // when it is reached, and what lets it go on.
 func stopDataWrite(fsys *hookFS, kind vfs.Kind) (reached, release chan struct{}) {
 	reached, release = make(chan struct{}), make(chan struct{})
-	var once sync.Once
+	var once atomic.Bool // not a sync.Once, which would stop the others too
 	hook := hookFunc(func(k vfs.Kind, f vfs.File, _ int64, _ []byte) error {
-		if k == kind && !isLog(f) {
-			once.Do(func() { close(reached); <-release })
+		if k == kind && !isLog(f) && once.CompareAndSwap(false, true) {
+			close(reached)
+			<-release
 		}
 		return nil
 	})

@@ -75,16 +75,7 @@ func TestMaxSizeBesideUnit(t *testing.T) {
 	for i := range 1000 {
 		must(t, put("key", 3*i, 101))
 	}
-	var once atomic.Bool
-	reached, release := make(chan struct{}), make(chan struct{})
-	hook := hookFunc(func(kind vfs.Kind, f vfs.File, _ int64, _ []byte) error {
-		if kind == vfs.KindWrite && !isLog(f) && once.CompareAndSwap(false, true) {
-			close(reached)
-			<-release
-		}
-		return nil
-	})
-	fsys.before.Store(&hook)
+	reached, release := stopDataWrite(fsys, vfs.KindWrite)
 	done := make(chan error, 1)
 	go func() { done <- db.drain() }()
 	<-reached // the unit is spilled
