@@ -114,7 +114,8 @@ type Options struct {
 	withoutLog  bool   // with ReadOnly: see the last checkpoint, whatever the log holds
 	allowCut    bool   // with ReadOnly: a file that is shorter than its slots say is no reason to refuse it
 	random      func() uint64
-	moving      func(TxID) // told of a transaction that only moves pages, before its commit; for tests
+	moving      func(TxID) // told of a transaction that changes no item, and of numbers that a recovery leaves out, before; for tests
+	another     bool       // the handle stands for another process, though it is of this one; for tests
 	minCut      int64      // free bytes at the end of the file that are worth cutting off; 0: 256 KiB
 }
 

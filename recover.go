@@ -396,6 +396,10 @@ func (db *DB) overtake(r *replayed) (jump uint64, err error) {
 		}
 		r.tx.replaying = true
 	}
+	for db.opts.moving != nil && r.last < last {
+		r.last++
+		db.opts.moving(r.last)
+	}
 	r.last = last
 	return uint64(last) + 1, nil
 }

@@ -27,6 +27,10 @@ func (db *DB) register() error {
 		return err
 	}
 	key := fileKey{info.Dev, info.Ino}
+	if db.opts.another {
+		db.key = key
+		return nil
+	}
 	registry.mu.Lock()
 	defer registry.mu.Unlock()
 	if at, ok := registry.open[key]; ok {
@@ -41,7 +45,7 @@ func (db *DB) register() error {
 }
 
 func (db *DB) unregister() {
-	if db.key == (fileKey{}) {
+	if db.opts.another || db.key == (fileKey{}) {
 		return
 	}
 	registry.mu.Lock()

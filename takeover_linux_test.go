@@ -28,28 +28,15 @@ func TestWriterComesAsReadersCome(t *testing.T) {
 	w := openAgain(t, path, Options{LockTimeout: time.Minute})
 	must(t, errors.Join(w.Close(), f.Close()))
 
-	registry.mu.Lock()
-	was := registry.open
-	registry.mu.Unlock()
-	defer func() { registry.open = was }()
 	open := func(o Options) {
 		o.LockTimeout = time.Minute
-		for tries := 0; ; tries++ {
-			registry.mu.Lock()
-			registry.open = nil
-			registry.mu.Unlock()
-			db, err := Open(path, &o)
-			if errors.Is(err, ErrAlreadyOpen) && tries < 1000 {
-				continue // the other goroutine has put it there meanwhile
-			}
-			if err != nil {
-				t.Errorf("%+v: %v", o, err)
-				return
-			}
-			if err := db.Close(); err != nil {
-				t.Error(err)
-			}
+		db, err := tryAgain(path, o)
+		if err != nil {
+			t.Errorf("%+v: %v", o, err)
 			return
+		}
+		if err := db.Close(); err != nil {
+			t.Error(err)
 		}
 	}
 	for range 150 {

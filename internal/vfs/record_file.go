@@ -232,8 +232,12 @@ func (m *recordedMapping) Extend(length int64) bool    { return m.under.Extend(l
 func (m *recordedMapping) Populate(off, n int64) error { return m.under.Populate(off, n) }
 func (m *recordedMapping) WillNeed(off, n int64)       { m.under.WillNeed(off, n) }
 
-// Share is not to be had: what is stored in shared memory would be in no log. Files that the recorder ignores have it.
-func (f *recordedFile) Share(int64) (Shared, error) {
+// Share is not to be had: what is stored in shared memory would be in no log. Files that the recorder ignores have it; and where
+// there may be such files, whoever asks is told whether the file system has it.
+func (f *recordedFile) Share(length int64) (Shared, error) {
+	if length == 0 && f.r.Ignore != nil {
+		return f.under.Share(0)
+	}
 	return nil, pathError("share", f.Name(), errors.ErrUnsupported)
 }
 
