@@ -53,7 +53,7 @@ type crashSeen struct {
 func newCrashHunt(t *testing.T, w *crashWork, replay string) *crashHunt {
 	h := &crashHunt{t: t, w: w, replay: replay, opts: w.opts, dir: crashDir(t), mem: newMemFS(32 << 20),
 		seed: *crashSeed, checked: map[uint64]crashSeen{}, rng: rand.New(rand.NewPCG(*crashSeed, 99))}
-	h.opts.reservation = w.reservation()
+	h.opts.reservation, h.opts.alone = w.reservation(), !w.threads
 	return h
 }
 

@@ -500,6 +500,10 @@ func (w *crashWork) start(t testing.TB, fsys vfs.FS, seed uint64, fault int) *cr
 	r.opts.random = func() uint64 { return seed*0x9e3779b97f4a7c15 + random.Add(1) }
 	r.opts.reservation = w.reservation()
 	r.opts.minCut = 16 << 10
+	r.opts.alone = !w.threads || fault > 0
+	if seed/2%2 == 1 && w.least[deedMegabyte] == 0 { // so much goes out early, and in flights
+		r.opts.MemoryLimit = minLimit
+	}
 	r.fs = r.rec
 	r.line.look = r.countTx
 	if r.open(); r.db != nil {

@@ -65,6 +65,7 @@ func (w *failWork) newRun(path string) *crashRun {
 	setDefault(&r.opts.LockTimeout, 5*time.Second) // nobody waits so long, unless a lock was left behind
 	r.opts.reservation = max(w.opts.reservation, 256<<10)
 	r.opts.minCut = 16 << 10
+	r.opts.alone = true
 	return r
 }
 

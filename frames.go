@@ -20,6 +20,10 @@ type frame struct {
 	// Guarded by the writer lock.
 	exposed bool
 
+	// See flight. Guarded by the writer lock.
+	flying bool // it is being written out
+	left   bool // and the transaction has no use for it any more
+
 	// Guarded by groups.mu from the commit on.
 	died    page.TxID // 0: alive
 	written bool      // the data file has it

@@ -115,6 +115,7 @@ type Options struct {
 	allowCut    bool   // with ReadOnly: a file that is shorter than its slots say is no reason to refuse it
 	random      func() uint64
 	moving      func(TxID) // told of a transaction that changes no item, and of numbers that a recovery leaves out, before; for tests
+	alone       bool       // who applies the backlog writes pages himself, so that calls come in the same order in every run; for tests
 	another     bool       // the handle stands for another process, though it is of this one; for tests
 	minCut      int64      // free bytes at the end of the file that are worth cutting off; 0: 256 KiB
 }

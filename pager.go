@@ -37,12 +37,16 @@ type pager struct {
 	err      error      // damage found where no error can be returned; dooms the transaction
 	retired  [][]byte   // buffers discarded by the operation under way
 	outgoing []page.Out // scratch of spill
+
+	sorted bool  // operations come in the order of keys: pages are sent off
+	fresh  int64 // bytes of frames made since the last flight
+	flight flight
 }
 
 // begin readies the pager for transaction tx.
 func (p *pager) begin(tx page.TxID) {
 	p.tx = tx
-	p.spilled, p.shown, p.heap, p.err = false, false, 0, nil
+	p.spilled, p.shown, p.heap, p.fresh, p.err = false, false, 0, 0, nil
 	p.most = p.db.opts.MemoryLimit
 	p.remap()
 }
@@ -112,7 +116,7 @@ func (p *pager) TxID() page.TxID { return p.tx }
 // Touch makes a page the transaction's own.
 func (p *pager) Touch(id page.ID) (page.ID, []byte, error) {
 	f := p.db.frames.get(id)
-	if f != nil && f.born == p.tx && !f.run {
+	if f != nil && f.born == p.tx && !f.run && !f.flying {
 		return id, f.buf, nil
 	}
 	var old []byte
@@ -142,7 +146,7 @@ func (p *pager) Touch(id page.ID) (page.ID, []byte, error) {
 
 // Own returns the buffer of a page that is the transaction's own and on the heap; nil: it is not.
 func (p *pager) Own(id page.ID) []byte {
-	if f := p.db.frames.get(id); f != nil && f.born == p.tx && !f.run {
+	if f := p.db.frames.get(id); f != nil && f.born == p.tx && !f.run && !f.flying {
 		return f.buf
 	}
 	return nil
@@ -164,12 +168,13 @@ func (p *pager) add(f *frame) {
 	p.db.frames.put(f)
 	p.own = append(p.own, f)
 	p.heap += int64(len(f.buf))
+	p.fresh += int64(len(f.buf))
 }
 
 // Renew gives an own page a fresh buffer.
 func (p *pager) Renew(id page.ID) (old, fresh []byte, err error) {
 	f := p.db.frames.get(id)
-	if f == nil || f.born != p.tx || f.run {
+	if f == nil || f.born != p.tx || f.run || f.flying {
 		return nil, nil, errors.New("folio: page to be renewed is not the transaction's own")
 	}
 	old, fresh = f.buf, p.db.buffers.get()
@@ -221,8 +226,12 @@ func (p *pager) supersede(id page.ID, n int, born page.TxID, f *frame) {
 	case f != nil && f.born == p.tx:
 		p.db.frames.remove(id)
 		p.heap -= int64(len(f.buf))
-		p.discard(f)
-		f.buf = nil
+		if f.flying {
+			f.left = true
+		} else {
+			p.discard(f)
+			f.buf = nil
+		}
 		p.giveBack(id, n)
 	case f != nil:
 		p.died = append(p.died, freelist.Dead{ID: id, N: page.ID(n), Born: f.born})
@@ -272,6 +281,9 @@ func (p *pager) PutRun(parts ...[]byte) (page.Ref, error) {
 	r := page.Ref{ID: id, Born: p.tx, Sum: sum.Sum64()}
 	if n >= directRun && !p.private && !p.db.recovering {
 		p.spilled = true
+		if err := p.land(); err != nil {
+			return page.Ref{}, err
+		}
 		if err := p.db.data.WriteRun(id, parts...); err != nil {
 			return page.Ref{}, err
 		}
@@ -330,8 +342,16 @@ func (p *pager) relieve() error {
 		}
 		return nil
 	}
+	if p.sorted && p.fresh >= min(flightBytes, p.most/4) {
+		if err := p.launch(); err != nil {
+			return err
+		}
+	}
 	if p.heap <= p.most {
 		return nil
+	}
+	if err := p.land(); err != nil {
+		return err
 	}
 	if err := p.spill(func(f *frame) bool { return f.run || page.LevelOf(f.buf) == 0 }); err != nil {
 		return err
@@ -358,10 +378,8 @@ func (p *pager) spill(chosen func(*frame) bool) error {
 	if len(out) == 0 {
 		return nil
 	}
-	if p.db.recovering {
-		if err := p.db.equalise(); err != nil { // the lower slot may need what is written over
-			return err
-		}
+	if err := p.beforeSpill(); err != nil {
+		return err
 	}
 	if err := p.db.data.WriteRuns(out); err != nil {
 		return err
@@ -379,6 +397,14 @@ func (p *pager) spill(chosen func(*frame) bool) error {
 	clear(p.outgoing)
 	p.spilled = true
 	return nil
+}
+
+// beforeSpill comes before pages are written that the meta slots may call free.
+func (p *pager) beforeSpill() error {
+	if !p.db.recovering {
+		return nil
+	}
+	return p.db.equalise() // the lower slot may need what is written over
 }
 
 // evict drops an own frame that has been written out.

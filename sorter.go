@@ -28,6 +28,7 @@ type sorter struct {
 	paths   []wal.Path
 	numbers map[string]uint32 // of paths
 	changes []change
+	fetched byte // keeps the compiler from leaving out what fetch reads
 }
 
 // addGroups takes all operations of groups.
@@ -107,14 +108,24 @@ func (s *sorter) compare(a, b change) int {
 }
 
 // apply does the operations in the tree, of those on one key the last, and forgets them.
-func (s *sorter) apply(tx *Tx) error {
+func (s *sorter) apply(tx *Tx) (err error) {
 	defer s.reset()
 	slices.SortFunc(s.changes, s.compare)
+	p := &tx.db.pager
+	p.sorted = true
+	defer func() {
+		p.sorted = false
+		if lerr := p.land(); err == nil {
+			err = lerr
+		}
+	}()
 	var b *Bucket
 	for i := range s.changes {
+		if i%fetchAhead == 0 {
+			s.fetch(s.changes[i:min(i+fetchAhead, len(s.changes))])
+		}
 		c := &s.changes[i]
 		if i == 0 || c.bucket != s.changes[i-1].bucket {
-			var err error
 			if b, err = tx.walk(s.paths[c.bucket]); err != nil {
 				return err
 			}
@@ -128,6 +139,22 @@ func (s *sorter) apply(tx *Tx) error {
 		}
 	}
 	return nil
+}
+
+// fetchAhead is how many operations are fetched from memory at once.
+const fetchAhead = 16
+
+// fetch reads the beginnings of operations that are about to be done. In the order of keys each lies where no processor guesses it,
+// and waiting for one after the other took a tenth of the time; these reads do not depend on each other, so that
+// they wait together.
+func (s *sorter) fetch(next []change) {
+	const line = 64
+	for i := range next {
+		b := s.parts[next[i].part][next[i].at:]
+		for at := 0; at < min(len(b), 4*line); at += line {
+			s.fetched += b[at]
+		}
+	}
 }
 
 // isLater reports whether next is about the same item as c, of the key given.

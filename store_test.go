@@ -181,7 +181,7 @@ func (s *storeScript) open(d *datadriven.TestData) (string, error) {
 			s.name = a.Key
 		}
 	}
-	s.opts.fs = s.rec
+	s.opts.fs, s.opts.alone = s.rec, true
 	s.opts.random = func() uint64 { s.random++; return s.random * 0x9e3779b97f4a7c15 }
 	db, err := Open(filepath.Join(s.dir, s.name), &s.opts)
 	if err != nil {

@@ -1,0 +1,216 @@
+package folio
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/foliodb/folio/internal/vfs"
+	"github.com/foliodb/folio/page"
+)
+
+// sortedTx begins a transaction that sends its pages off.
+func sortedTx(t *testing.T, db *DB) (tx *Tx, put func(i, size int)) {
+	t.Helper()
+	tx, err := db.beginWrite()
+	must(t, err)
+	if tx.deferred {
+		must(t, tx.enterTree())
+	}
+	db.pager.sorted = true
+	t.Cleanup(func() { db.pager.sorted = false })
+	return tx, func(i, size int) {
+		t.Helper()
+		must(t, db.pager.relieve())
+		_, err := tx.root.tree.Put(fmt.Appendf(nil, "%06d", i), make([]byte, size), false)
+		must(t, err)
+		tx.root.dirty, tx.changed = true, true
+	}
+}
+
+// stopFlight has the next flight wait in its first write.
+func stopFlight(db *DB, fsys *hookFS, put func(i, size int)) (release chan struct{}) {
+	reached, release := stopDataWrite(fsys, vfs.KindWrite)
+	for i := 100; len(db.pager.flight.frames) == 0; i++ {
+		put(i, 100)
+	}
+	<-reached
+	return release
+}
+
+// A page that is touched while it is being written moves, as one that has been written does: the write would have half of the change. Its buffer may
+// not be used again before the write has ended, though the transaction has no use for it.
+func TestTouchInFlight(t *testing.T) {
+	fsys := newHookFS()
+	db := mustOpen(t, &Options{fs: fsys, MemoryLimit: minLimit})
+	tx, put := sortedTx(t, db)
+	p := &db.pager
+	release := stopFlight(db, fsys, put)
+	first := p.flight.frames[0]
+	was := slices.Clone(first.buf[8:])
+	if own := p.Own(first.id); own != nil {
+		t.Error("a page in flight is given out to be changed")
+	}
+	if _, _, err := p.Renew(first.id); err == nil {
+		t.Error("a page in flight is given a fresh buffer")
+	}
+	p.sorted = false // no further flight, which would wait for this one
+	put(100, 90)
+	if !first.left || db.frames.get(first.id) == first {
+		t.Fatal("the page was not moved")
+	}
+	for i := range 40 { // buffers are taken, and the page's old id
+		put(500+i, 3000)
+	}
+	if !slices.Equal(first.buf[8:], was) {
+		t.Error("the page is changed while it is written")
+	}
+	if i := slices.IndexFunc(p.own, func(f *frame) bool { return f != first && f.id == first.id }); i < 0 {
+		t.Error("the page's id is not used again: the test does not see what it is for")
+	}
+	close(release)
+	must(t, p.land())
+	if first.buf != nil || slices.Contains(p.own, first) {
+		t.Error("the page is kept")
+	}
+	_, err := tx.root.tree.Delete([]byte("000101"), false)
+	must(t, err)
+	must(t, tx.Commit())
+	must(t, db.Check())
+	must(t, db.View(func(tx *Tx) error {
+		if n := tx.Root().Len(); n < 40 || len(tx.Root().Get([]byte("000100"))) != 90 || tx.Root().Get([]byte("000101")) != nil {
+			t.Errorf("%d items", n)
+		}
+		return nil
+	}))
+}
+
+// A large value is written at once, and may get pages that are still being written though the transaction has let them go: it waits.
+func TestRunWaitsForFlight(t *testing.T) {
+	fsys := newHookFS()
+	db := mustOpen(t, &Options{fs: fsys, MemoryLimit: minLimit})
+	tx, put := sortedTx(t, db)
+	release := stopFlight(db, fsys, put)
+	db.pager.sorted = false
+	var written atomic.Bool
+	hook := hookFunc(func(kind vfs.Kind, f vfs.File, off int64, p []byte) error {
+		if kind == vfs.KindWrite && !isLog(f) {
+			written.Store(true)
+		}
+		return nil
+	})
+	fsys.before.Store(&hook)
+	done := make(chan struct{})
+	go func() {
+		put(900, directRun)
+		close(done)
+	}()
+	select {
+	case <-done:
+		t.Error("a large value does not wait")
+	case <-time.After(20 * time.Millisecond):
+	}
+	if written.Load() {
+		t.Error("the large value was written beside the flight")
+	}
+	close(release)
+	<-done
+	must(t, tx.Commit())
+	must(t, db.Check())
+}
+
+// The error of a flight is that of an operation behind it, or of the last one. Nothing is lost: the backlog is applied again.
+func TestFlightFails(t *testing.T) {
+	told := 0
+	for nth := 1; ; nth++ {
+		fsys := newHookFS()
+		db := mustOpen(t, &Options{fs: fsys, MemoryLimit: minLimit})
+		key := fillTree(t, db, 1000)
+		must(t, db.Checkpoint())
+		for i := range 100 {
+			must(t, db.Update(func(tx *Tx) error {
+				tx.SetDurability(Relaxed)
+				return tx.Root().Put(key(10*i), make([]byte, 101))
+			}))
+		}
+		var writes atomic.Int64
+		hook := hookFunc(func(kind vfs.Kind, f vfs.File, _ int64, _ []byte) error {
+			if kind == vfs.KindWrite && !isLog(f) && writes.Add(1) == int64(nth) {
+				return errInjected
+			}
+			return nil
+		})
+		fsys.before.Store(&hook)
+		err := db.View(func(tx *Tx) error { return nil })
+		if err == nil && writes.Load() < int64(nth) {
+			break // all writes have failed once
+		}
+		if told++; !errors.Is(err, errInjected) {
+			t.Errorf("write %d of %d fails: %v", nth, writes.Load(), err)
+		}
+		must(t, db.View(func(tx *Tx) error {
+			for i := range 100 {
+				if n := len(tx.Root().Get(key(10 * i))); n != 101 {
+					return fmt.Errorf("item %d has %d bytes", i, n)
+				}
+			}
+			return nil
+		}))
+		must(t, db.Check())
+		must(t, db.Close())
+	}
+	if told < 3 {
+		t.Errorf("%d writes failed", told)
+	}
+}
+
+// Pages that a flight could not write are still there.
+func TestFailedFlightKeepsPages(t *testing.T) {
+	fsys := newHookFS()
+	db := mustOpen(t, &Options{fs: fsys, MemoryLimit: minLimit})
+	tx, put := sortedTx(t, db)
+	p := &db.pager
+	failDataWrites(fsys)
+	for i := 100; len(p.flight.frames) == 0; i++ {
+		put(i, 100)
+	}
+	sent := slices.Clone(p.flight.frames)
+	if err := p.land(); !errors.Is(err, errInjected) {
+		t.Errorf("a flight fails: %v", err)
+	}
+	for _, f := range sent {
+		if !f.left && (f.buf == nil || db.frames.get(f.id) != f || !slices.Contains(p.own, f)) {
+			t.Fatalf("page %d is lost", f.id)
+		}
+	}
+	fsys.before.Store(nil)
+	must(t, tx.Rollback())
+	must(t, db.Check())
+}
+
+// While the backlog is applied, of what the transaction makes no more is on the heap than two flights and the branches, and what has landed
+// is known to be sound.
+func TestFlightsBoundTheHeap(t *testing.T) {
+	db := mustOpen(t, &Options{MemoryLimit: 4 << 20})
+	tx, put := sortedTx(t, db)
+	most := int64(0)
+	for i := range 40_000 {
+		put(i, 200)
+		most = max(most, db.pager.heap)
+	}
+	branches := int64(0)
+	for _, f := range db.pager.own {
+		if f.buf != nil && !f.run && page.LevelOf(f.buf) > 0 {
+			branches += int64(len(f.buf))
+		}
+	}
+	must(t, db.pager.land())
+	if limit := 2*db.pager.most/4 + branches + 1<<20; most > limit {
+		t.Errorf("%d bytes on the heap, want %d at most", most, limit)
+	}
+	must(t, tx.Rollback())
+	must(t, db.Check())
+}
