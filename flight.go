@@ -12,8 +12,8 @@ import (
 // anything else (sorter.apply). Sealing and writing pages took a quarter of his time.
 //
 // A page in flight is read from its frame. It is not changed any more: like any page that has been written out it moves to a new id
-// when it is touched. Its old one is free for the transaction then, and whoever is written there is written later:
-// there is one flight at a time, and PutRun waits for it.
+// when it is touched. Its old one is given back when it has landed, and not before: what is free may be used again, and written over, or
+// be cut off by a checkpoint, and a write behind the end of the file fails, or makes the file longer again.
 type flight struct {
 	frames []*frame
 	out    []page.Out
@@ -74,6 +74,7 @@ func (p *pager) land() error {
 	for _, f := range p.flight.frames {
 		switch {
 		case f.left:
+			p.giveBack(f.id, len(f.buf)/p.db.pageSize)
 			p.discard(f)
 			f.buf = nil
 		case err == nil:

@@ -227,11 +227,11 @@ func (p *pager) supersede(id page.ID, n int, born page.TxID, f *frame) {
 		p.db.frames.remove(id)
 		p.heap -= int64(len(f.buf))
 		if f.flying {
-			f.left = true
-		} else {
-			p.discard(f)
-			f.buf = nil
+			f.left = true // land gives the pages back: until then they are written to
+			return
 		}
+		p.discard(f)
+		f.buf = nil
 		p.giveBack(id, n)
 	case f != nil:
 		p.died = append(p.died, freelist.Dead{ID: id, N: page.ID(n), Born: f.born})
@@ -281,9 +281,6 @@ func (p *pager) PutRun(parts ...[]byte) (page.Ref, error) {
 	r := page.Ref{ID: id, Born: p.tx, Sum: sum.Sum64()}
 	if n >= directRun && !p.private && !p.db.recovering {
 		p.spilled = true
-		if err := p.land(); err != nil {
-			return page.Ref{}, err
-		}
 		if err := p.db.data.WriteRun(id, parts...); err != nil {
 			return page.Ref{}, err
 		}
