@@ -453,7 +453,8 @@ func (db *DB) applyUnit(due []*group) (err error) {
 	db.groups.mu.Unlock()
 	defer db.applying.Store(false)
 	tx.beginTree()
-	db.pager.most /= 4 // what has been written out is not touched again: the keys ascend
+	// What has been written out is not touched again, since the keys ascend: but for the way to the leaf that is being filled.
+	db.pager.most = max(db.pager.most/4, min(db.pager.most, flightPages*int64(db.pageSize)))
 	if err := db.sorter.addGroups(due); err != nil {
 		return err
 	}

@@ -24,6 +24,15 @@ type flight struct {
 // processor's cache.
 const flightBytes = 1 << 20
 
+// flightPages is how many pages set off at least. The leaf that is being filled flies too, and has to move for the next operation: with a
+// page at a time each operation copied, hashed and wrote one.
+const flightPages = 8
+
+// flightSize is how many bytes set off at once: with a small MemoryLimit less than flightBytes.
+func (p *pager) flightSize() int64 {
+	return max(min(flightBytes, p.most/4), flightPages*int64(p.db.pageSize))
+}
+
 // launch sends off the own leaves and runs, once those before have landed.
 func (p *pager) launch() error {
 	if err := p.land(); err != nil {

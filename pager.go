@@ -339,7 +339,7 @@ func (p *pager) relieve() error {
 		}
 		return nil
 	}
-	if p.sorted && p.fresh >= min(flightBytes, p.most/4) {
+	if p.sorted && p.fresh >= p.flightSize() {
 		if err := p.launch(); err != nil {
 			return err
 		}
