@@ -50,15 +50,7 @@ func (db *DB) bucketsKnown() bool { return db.restructured <= db.published.Load(
 func (tx *Tx) deferTx() {
 	db := tx.db
 	tx.deferred = true
-	for {
-		tx.snapshot = db.published.Load()
-		tx.shard = tx.snapshot.shard()
-		tx.shard.n.Add(1)
-		if db.published.Load() == tx.snapshot {
-			break
-		}
-		tx.shard.n.Add(-1)
-	}
+	tx.snapshot, tx.shard = db.hold()
 	tx.view = tx.snapshot.view
 	tx.root.tree.Init(tx.snapshot.root, nil, &tx.view, nil)
 	tx.root.sequence = tx.snapshot.root.Sequence

@@ -62,7 +62,7 @@ func init() {
 			}
 			defer o.close()
 			o.view()
-			for _, n := range []int{3, 0, 2} {
+			for i, n := range []int{3, 0, 2} {
 				old := o.begin()
 				r.commit(n)
 				o.view()
@@ -74,10 +74,12 @@ func init() {
 				o.compare(old)
 				o.end(old)
 				r.commit(1)
-				r.checkpoint()
+				if i != 1 { // the third recovery reads what was logged behind the second
+					r.checkpoint()
+				}
 				o.view()
 			}
-		}, least: crashDeeds{deedOpens: 4, deedCheckpoints: 6, deedElsewhere: 7}})
+		}, least: crashDeeds{deedOpens: 4, deedCheckpoints: 5, deedElsewhere: 7}})
 }
 
 // crashOther is another process that reads the store of a run.

@@ -460,19 +460,23 @@ var crashWorks = []crashWork{
 	}, least: crashDeeds{deedOpens: 4, deedCheckpoints: 4}},
 	{name: "killed", profile: crashWide, run: func(r *crashRun) {
 		// Recovery is part of the log: its calls fail, and are cut short, as any others. The first one finds a log from the
-		// slots on, the second one a log that goes on behind a recovery, the third one that nothing was committed.
+		// slots on, the second one that nothing was committed behind a recovery, the third one a log that goes on behind two, and the last
+		// one nothing behind a checkpoint of what was recovered.
 		r.commit(3)
 		r.checkpoint()
-		for _, n := range []int{3, 2, 0} {
+		for i, n := range []int{3, 0, 2, 0} {
 			r.commit(n)
 			r.kill()
 			if r.recover(); !r.failing && !r.ok() {
 				return
 			}
 			r.view()
+			if i == 2 {
+				r.checkpoint()
+			}
 		}
 		r.commit(2)
-	}, least: crashDeeds{deedOpens: 4, deedCheckpoints: 3}},
+	}, least: crashDeeds{deedOpens: 5, deedCheckpoints: 2}},
 }
 
 // reservation is how much of the data file a first mapping can show.
@@ -503,6 +507,9 @@ func (w *crashWork) start(t testing.TB, fsys vfs.FS, seed uint64, fault int) *cr
 	r.opts.alone = !w.threads || fault > 0
 	if seed/2%2 == 1 && w.least[deedMegabyte] == 0 { // so much goes out early, and in flights
 		r.opts.MemoryLimit = minLimit
+	}
+	if seed/4%2 == 1 { // of the data file the cache keeps all that it may
+		r.opts.slotsReach = 2 * int64(max(r.opts.PageSize, 4096))
 	}
 	r.fs = r.rec
 	r.line.look = r.countTx

@@ -280,6 +280,9 @@ func (db *DB) start() error {
 		}
 	}
 	db.showFirst()
+	if !clean && !db.opts.reads() {
+		db.lookAround() // the log may be long
+	}
 	return nil
 }
 

@@ -71,6 +71,10 @@ func (f *hookFile) Allocate(off, n int64) error {
 	return f.around(vfs.KindAllocate, off, nil, func() error { return f.File.Allocate(off, n) })
 }
 
+func (f *hookFile) DropCache(n int64) error {
+	return f.around(vfs.KindDrop, n, nil, func() error { return f.File.DropCache(n) })
+}
+
 func isLog(f vfs.File) bool { return filepath.Ext(f.Name()) == ".db-wal" }
 
 var errInjected error = syscall.EIO

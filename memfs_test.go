@@ -235,7 +235,7 @@ func (f *memFile) Share(int64) (vfs.Shared, error) { return nil, errors.ErrUnsup
 // Medium is memory of this process.
 func (f *memFile) Medium() (vfs.Medium, error) { return vfs.Medium{}, nil }
 
-func (f *memFile) DropCache() error                   { return nil }
+func (f *memFile) DropCache(int64) error              { return nil }
 func (f *memFile) Lock(int64, bool) error             { return nil }
 func (f *memFile) Unlock(int64) error                 { return nil }
 func (f *memFile) LockedByOthers(int64) (bool, error) { return false, errors.ErrUnsupported }

@@ -117,6 +117,7 @@ type Options struct {
 	moving      func(TxID) // told of a transaction that changes no item, and of numbers that a recovery leaves out, before; for tests
 	alone       bool       // who applies the backlog writes pages himself, so that calls come in the same order in every run; for tests
 	another     bool       // the handle stands for another process, though it is of this one; for tests
+	slotsReach  int64      // how much of the data file a recovery reads from the disk again, whatever the cache has; 0: slotsReach
 	minCut      int64      // free bytes at the end of the file that are worth cutting off; 0: 256 KiB
 }
 
@@ -162,6 +163,7 @@ func (o *Options) withDefaults() (Options, error) {
 	setDefault(&r.OldReaderAge, time.Minute)
 	setDefault(&r.LogLimit, defaultLogLimit)
 	setDefault(&r.MemoryLimit, defaultMemoryLimit)
+	setDefault(&r.slotsReach, slotsReach)
 	setDefault(&r.minCut, defaultMinCut)
 	if r.fs == nil {
 		r.fs = vfs.OS

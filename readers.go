@@ -101,6 +101,19 @@ func (db *DB) pin() (*snapshot, *pinShard, error) {
 // shard returns where a reader counts itself.
 func (s *snapshot) shard() *pinShard { return &s.pins[int(rand.Uint32())&(len(s.pins)-1)] }
 
+// hold pins the published snapshot, whatever has been acknowledged since.
+func (db *DB) hold() (*snapshot, *pinShard) {
+	for {
+		s := db.published.Load()
+		shard := s.shard()
+		shard.n.Add(1)
+		if db.published.Load() == s {
+			return s, shard
+		}
+		shard.n.Add(-1)
+	}
+}
+
 // unpin ends a reader. Space that only it retained is found by the next commit.
 func (db *DB) unpin(shard *pinShard) {
 	shard.n.Add(-1)

@@ -38,8 +38,9 @@ type replayer struct {
 
 // add replays a transaction, or has it wait for more.
 func (r *replayer) add(ops wal.Ops) error {
-	plain := true
+	plain, n := true, 0
 	err := wal.Decode(ops, func(op *wal.Op) error {
+		n++
 		switch op.Kind {
 		case wal.OpBucket, wal.OpPut, wal.OpDelete:
 		default:
@@ -50,19 +51,24 @@ func (r *replayer) add(ops wal.Ops) error {
 	if err != nil {
 		return err
 	}
-	if !plain || int64(len(ops)) > r.limit {
+	size := int64(len(ops) + opCost*n)
+	if !plain || size > r.limit {
 		return errors.Join(r.flush(), r.tx.replay(ops))
 	}
-	if r.bytes+int64(len(ops)) > r.limit {
+	if r.bytes+size > r.limit {
 		if err := r.flush(); err != nil {
 			return err
 		}
 	}
 	part := r.memory.add(ops)
 	r.parts = append(r.parts, part)
-	r.bytes += int64(len(ops))
+	r.bytes += size
 	return r.sorter.add(part)
 }
+
+// replayLimit is how many bytes of operations wait at most. They are not on the heap, and there is no backlog beside them, so there may be more
+// than in that: a log of the default size goes into one unit.
+func (db *DB) replayLimit() int64 { return 4 * db.opts.MemoryLimit }
 
 // flush does what waits.
 func (r *replayer) flush() error {

@@ -111,6 +111,7 @@ func (s *sorter) compare(a, b change) int {
 func (s *sorter) apply(tx *Tx) (err error) {
 	defer s.reset()
 	slices.SortFunc(s.changes, s.compare)
+	defer s.send(tx.db)()
 	p := &tx.db.pager
 	p.sorted = true
 	defer func() {

@@ -2,6 +2,7 @@ package vfs
 
 import (
 	"io/fs"
+	"math"
 	"slices"
 )
 
@@ -116,23 +117,32 @@ func (n *node) failed(begin int, area *span) *node {
 	})
 }
 
-// dropped returns n after its cached pages were dropped: for each lost sector
-// the disk has shown one content, which is settled by that. Lost sizes stay in
+// droppedArea is the area that DropCache(n) is about.
+func droppedArea(n int64) span {
+	if n == 0 {
+		n = math.MaxInt64
+	}
+	return span{0, n}
+}
+
+// dropped returns n after the cached pages of an area were dropped: for each lost sector
+// there the disk has shown one content, which is settled by that. Lost sizes stay in
 // doubt, since the kernel keeps them.
-func (n *node) dropped(fates []Fate) *node {
+func (n *node) dropped(fates []Fate, dropped span) *node {
 	return n.rest(func(s *settler, c change) {
 		if c.lost && c.data != nil {
-			for _, area := range sectorsOf(c.spans) {
+			gone := intersect(c.spans, dropped)
+			for _, area := range sectorsOf(gone) {
 				fate := Drop
 				if len(fates) > 0 {
 					fate, fates = fates[0], fates[1:]
 				}
-				hit := intersect(c.spans, area)
+				hit := intersect(gone, area)
 				if fate != Drop {
 					s.putTorn(&c, area.from/sectorSize, hit, fate)
 				}
 			}
-			c.spans = nil
+			c.spans = subtract(c.spans, gone)
 		}
 		s.keep(c)
 	})

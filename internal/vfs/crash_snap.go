@@ -87,7 +87,7 @@ func (s *snap) applyEnd(op *Op) *snap {
 	case op.Kind == KindMsync && op.Err != ErrReadOnlyMapping:
 		n = n.failed(op.Begin, &area)
 	case op.Kind == KindDrop && op.fates != nil:
-		n = n.dropped(op.fates)
+		n = n.dropped(op.fates, droppedArea(op.N))
 	}
 	return s.withFile(op.Ino, n)
 }

@@ -105,7 +105,7 @@ func (s *toyStore) recover() error {
 		}
 	}
 	if !s.noDropCache {
-		if err := s.file.DropCache(); err != nil {
+		if err := s.file.DropCache(0); err != nil {
 			return err
 		}
 	}

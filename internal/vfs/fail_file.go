@@ -104,8 +104,8 @@ func (f *failingFile) Medium() (m Medium, err error) {
 	return m, err
 }
 
-func (f *failingFile) DropCache() error {
-	return f.f.do(KindDrop, f.Name(), f.under.DropCache)
+func (f *failingFile) DropCache(n int64) error {
+	return f.f.do(KindDrop, f.Name(), func() error { return f.under.DropCache(n) })
 }
 
 func (f *failingFile) Lock(off int64, exclusive bool) error {

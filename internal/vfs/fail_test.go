@@ -79,7 +79,7 @@ func everyCall(fsys FS, dir string) string {
 	_, err = f.Stat()
 	report("stat", err)
 	report("sync", f.Sync())
-	report("dropcache", f.DropCache())
+	report("dropcache", f.DropCache(0))
 	m, err := f.Map(2048)
 	report("map", err)
 	if err == nil {

@@ -91,7 +91,7 @@ func (f *osFile) Allocate(off, n int64) error { return writeZeros(f, off+n) }
 // Sync goes through os.File, which knows that darwin needs F_FULLFSYNC.
 func (f *osFile) Sync() error { return spaceError(f.f.Sync()) }
 
-func (f *osFile) DropCache() error { return nil }
+func (f *osFile) DropCache(int64) error { return nil }
 
 func (f *osFile) WriteV(bufs [][]byte, off int64) error { return writeEach(f, bufs, off) }
 

@@ -59,8 +59,8 @@ func (f *osFile) Allocate(off, n int64) error {
 
 func (f *osFile) Sync() error { return f.call("fdatasync", unix.Fdatasync) }
 
-func (f *osFile) DropCache() error {
-	return f.call("fadvise", func(fd int) error { return unix.Fadvise(fd, 0, 0, unix.FADV_DONTNEED) })
+func (f *osFile) DropCache(n int64) error {
+	return f.call("fadvise", func(fd int) error { return unix.Fadvise(fd, 0, n, unix.FADV_DONTNEED) })
 }
 
 // maxIov is the kernel's UIO_MAXIOV.

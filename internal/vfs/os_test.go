@@ -129,7 +129,7 @@ func TestReadWrite(t *testing.T) {
 		t.Errorf("stat after truncate: %+v, %v", info, err)
 	}
 	noErr(t, "sync", f.Sync())
-	noErr(t, "drop cache", f.DropCache())
+	noErr(t, "drop cache", f.DropCache(0))
 	n, err = f.ReadAt(p[:4], 0)
 	if n != 4 || string(p[:4]) != "\x00\x00\x00h" {
 		t.Errorf("read after dropping the cache: %d, %v, %q", n, err, p[:n])

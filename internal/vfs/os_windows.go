@@ -200,7 +200,7 @@ func (f *osFile) Allocate(off, n int64) error { return writeZeros(f, off+n) }
 
 func (f *osFile) Sync() error { return spaceError(f.f.Sync()) }
 
-func (f *osFile) DropCache() error { return nil }
+func (f *osFile) DropCache(int64) error { return nil }
 
 func (f *osFile) Stat() (info Info, err error) {
 	fi, err := f.f.Stat()

@@ -87,11 +87,12 @@ func (f *recordedFile) Sync() error {
 // about writes that a failed sync has lost. Up to now the cache has shown them; from
 // now on the real file shows what Recorder.LostAtDrop says is on the disk.
 // Pages that are mapped stay in the cache, so with a mapping it does nothing.
-func (f *recordedFile) DropCache() error {
-	seq := f.begin(KindDrop, 0, 0, nil)
-	err := f.under.DropCache()
+// Of what lies behind n the cache goes on to show what was written, and nobody knows what the disk has.
+func (f *recordedFile) DropCache(n int64) error {
+	seq := f.begin(KindDrop, 0, n, nil)
+	err := f.under.DropCache(n)
 	if err == nil && f.r.mappings(f.ino) == 0 {
-		return f.showDisk(seq)
+		return f.showDisk(seq, droppedArea(n))
 	}
 	f.r.end(seq, err, nil)
 	return err
@@ -99,12 +100,12 @@ func (f *recordedFile) DropCache() error {
 
 // showDisk decides what the disk holds of lost sectors, ends operation seq
 // with that, and makes the real file show it. Nothing may write meanwhile.
-func (f *recordedFile) showDisk(seq int) error {
+func (f *recordedFile) showDisk(seq int, area span) error {
 	log := f.r.Log()
 	var fates []Fate
 	var areas []span
 	if mayHaveLost(log) {
-		fates, areas = f.lost(log)
+		fates, areas = f.lost(log, area)
 	}
 	f.r.end(seq, nil, func(op *Op) { op.fates = fates })
 	if len(fates) == 0 {
@@ -153,8 +154,8 @@ func mayHaveLost(log []Op) bool {
 	return false
 }
 
-// lost finds the lost sectors of the file and decides their fates.
-func (f *recordedFile) lost(log []Op) (fates []Fate, areas []span) {
+// lost finds the lost sectors of the file in an area and decides their fates.
+func (f *recordedFile) lost(log []Op, dropped span) (fates []Fate, areas []span) {
 	choose := f.r.LostAtDrop
 	if choose == nil {
 		choose = DropAll
@@ -169,7 +170,7 @@ func (f *recordedFile) lost(log []Op) (fates []Fate, areas []span) {
 		if !c.lost || c.data == nil {
 			continue
 		}
-		for _, area := range sectorsOf(c.spans) {
+		for _, area := range sectorsOf(intersect(c.spans, dropped)) {
 			part := int(area.from/sectorSize - c.off/sectorSize)
 			fates = append(fates, choose(Unit{Op: c.num, Part: part, Ino: f.ino}))
 			areas = append(areas, area)

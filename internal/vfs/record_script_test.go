@@ -211,8 +211,11 @@ func (s *script) line(w []string) error {
 		return m.Close()
 	case "msync": // name offset length
 		s.maps[w[1]].Sync(arg(2), arg(3))
-	case "drop": // name
-		return f.DropCache()
+	case "drop": // name, and how much
+		if len(w) > 2 {
+			return f.DropCache(arg(2))
+		}
+		return f.DropCache(0)
 	default:
 		return fmt.Errorf("unknown operation")
 	}

@@ -122,10 +122,11 @@ type File interface {
 	// Medium tells what the file lies on.
 	Medium() (Medium, error)
 
-	// DropCache asks the kernel to forget clean cached pages of the file, so
-	// that the next ReadAt comes from the disk. Pages that are mapped or not yet
-	// written stay. Nothing happens where the system has no such call.
-	DropCache() error
+	// DropCache asks the kernel to forget clean cached pages of the first n bytes of the file, so
+	// that the next ReadAt there comes from the disk; 0: of the whole file. Pages that are mapped or not yet
+	// written stay, and so may one of the kernel's large pages that reaches behind n. Nothing happens where the system
+	// has no such call.
+	DropCache(n int64) error
 
 	// Lock takes a lock on the byte at off, shared or exclusive, without
 	// waiting: ErrLocked when another open file (of this process or of another)
