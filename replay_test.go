@@ -148,7 +148,7 @@ func scoutStore(t *testing.T) (db *DB, s *sorter) {
 	ops.Put([]byte("k"), []byte("v"))
 	s = &sorter{}
 	must(t, s.add(ops))
-	slices.SortFunc(s.changes, s.compare)
+	s.sort()
 	return db, s
 }
 

@@ -104,13 +104,13 @@ func (s *sorter) compare(a, b change) int {
 	if c := bytes.Compare(s.op(&a).Key, s.op(&b).Key); c != 0 {
 		return c
 	}
-	return cmp.Or(cmp.Compare(a.part, b.part), cmp.Compare(a.at, b.at))
+	return byTime(a, b)
 }
 
 // apply does the operations in the tree, of those on one key the last, and forgets them.
 func (s *sorter) apply(tx *Tx) (err error) {
 	defer s.reset()
-	slices.SortFunc(s.changes, s.compare)
+	s.sort()
 	defer s.send(tx.db)()
 	p := &tx.db.pager
 	p.sorted = true

@@ -62,7 +62,7 @@ func (p *plan) measure(pageSize int) (pre, size int) {
 	n := p.count()
 	if n > 1 {
 		sc := borrow(nil)
-		pre = commonLen(p.sep(1, sc.a[:0]).Key, p.sep(n-1, sc.b[:0]).Key)
+		pre = CommonLen(p.sep(1, sc.a[:0]).Key, p.sep(n-1, sc.b[:0]).Key)
 		sc.giveBack()
 	}
 	switch long := p.long(pageSize); {

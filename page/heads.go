@@ -109,8 +109,8 @@ func countBelowWide(h []byte, key uint32) int {
 	return n
 }
 
-// commonLen returns how many bytes a and b begin with in common.
-func commonLen(a, b []byte) int {
+// CommonLen returns how many bytes a and b begin with in common.
+func CommonLen(a, b []byte) int {
 	n := min(len(a), len(b))
 	i := 0
 	for ; i+8 <= n; i += 8 {
@@ -126,5 +126,5 @@ func commonLen(a, b []byte) int {
 
 // Shortest returns the shortest prefix of right that is above left. left is below right; the result shares right's bytes.
 func Shortest(left, right []byte) []byte {
-	return right[:commonLen(left, right)+1]
+	return right[:CommonLen(left, right)+1]
 }

@@ -53,7 +53,7 @@ func TestHeadOrder(t *testing.T) {
 		if x, y := headOf(a), headOf(b); x != y && (x < y) != (bytes.Compare(a, b) < 0) {
 			t.Fatalf("heads of %q and %q are %08x and %08x", a, b, x, y)
 		}
-		n := commonLen(a, b)
+		n := CommonLen(a, b)
 		if !bytes.Equal(a[:n], b[:n]) || n < len(a) && n < len(b) && a[n] == b[n] {
 			t.Fatalf("%q and %q have %d bytes in common", a, b, n)
 		}

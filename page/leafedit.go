@@ -42,7 +42,7 @@ func (l Leaf) setPrefix(pre int) {
 // bestPrefix returns the length of the prefix that the entries from from up to to have in common. Keys ascend, so what
 // the first and the last have in common all have.
 func (l Leaf) bestPrefix(from, to int) int {
-	pre := commonLen(l.Key(from), l.Key(to-1))
+	pre := CommonLen(l.Key(from), l.Key(to-1))
 	if l.hasFlag(FlagLong) {
 		pre = min(pre, longPrefix)
 	}
@@ -88,7 +88,7 @@ func (l Leaf) Insert(i int, e Entry) bool {
 	case n == 0:
 		setPrefix(l, len(e.Key))
 	case i == 0 || i == n: // anywhere else the neighbours vouch for the prefix
-		l.shorten(commonLen(l.Key(0)[:prefixOf(l)], e.Key))
+		l.shorten(CommonLen(l.Key(0)[:prefixOf(l)], e.Key))
 	}
 	if form == LongKey {
 		l.shorten(longPrefix)
@@ -207,7 +207,7 @@ func (l Leaf) CopyRange(dst Leaf, at, from, to int) bool {
 	n, k := CountOf(dst), to-from
 	pre := l.bestPrefix(from, to)
 	if n > 0 {
-		pre = min(prefixOf(dst), commonLen(dst.Key(0)[:prefixOf(dst)], l.Key(from)[:pre]))
+		pre = min(prefixOf(dst), CommonLen(dst.Key(0)[:prefixOf(dst)], l.Key(from)[:pre]))
 	}
 	flags := l.flagsFor(from, to)
 	if flags&FlagLong != 0 {
@@ -280,7 +280,7 @@ func (l Leaf) SplitPoint(i int, e Entry) int {
 		far := max(2*left-total, total-2*left) // twice the way from the middle
 		sep := 0                               // any point near the middle beats one that is not, and the nearest of those wins
 		if far <= total/4 {
-			sep = commonLen(prev, next) + 1 - MaxKeyLen
+			sep = CommonLen(prev, next) + 1 - MaxKeyLen
 		}
 		if best == 0 || sep < bestSep || sep == bestSep && far < bestFar {
 			best, bestFar, bestSep = j, far, sep

@@ -278,7 +278,7 @@ func (v *validator) image(pageSize int) error {
 	setCount(want[:], n)
 	setPrefix(want[:], prefixOf(l))
 	setHeap(want[:], max(len(l)-HeaderSize-leafSize*n, 0))
-	if off := commonLen(want[:], l); off < HeaderSize {
+	if off := CommonLen(want[:], l); off < HeaderSize {
 		return v.bad(off, invariantPage, "header of the image is not that of an image")
 	}
 	return v.leaf(pageSize)
