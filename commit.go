@@ -328,15 +328,20 @@ func (db *DB) lookAround() {
 	db.unlooked.Store(0)
 	db.churned.Store(false)
 	if db.checkpointDue() {
-		db.inBackground(&db.checkpointer, func() {
-			err := db.checkpointSome()
-			if err == nil {
-				err = db.keepsName()
-			}
-			db.noteBackground(err)
-		})
+		db.checkpointLater()
 	}
 	db.restLater()
+}
+
+// checkpointLater has a goroutine checkpoint.
+func (db *DB) checkpointLater() {
+	db.inBackground(&db.checkpointer, func() {
+		err := db.checkpointSome()
+		if err == nil {
+			err = db.keepsName()
+		}
+		db.noteBackground(err)
+	})
 }
 
 // noteBackground keeps the error of work that nobody waits for, for Stats; nil clears it.

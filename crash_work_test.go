@@ -509,7 +509,7 @@ func (w *crashWork) start(t testing.TB, fsys vfs.FS, seed uint64, fault int) *cr
 		r.opts.MemoryLimit = minLimit
 	}
 	if seed/4%2 == 1 { // of the data file the cache keeps all that it may
-		r.opts.slotsReach = 2 * int64(max(r.opts.PageSize, 4096))
+		r.opts.reread = 2 * int64(max(r.opts.PageSize, 4096))
 	}
 	r.fs = r.rec
 	r.line.look = r.countTx

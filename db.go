@@ -45,6 +45,7 @@ type DB struct {
 	withoutSet  bool    // Options.Private beside a writer: what is free is not known
 
 	recovering bool // in Open: limits of the user's do not hold
+	looked     bool // the mapping has been held against slots that recovery wrote
 	doubtful   bool // whether the mapping shows what is written has to be looked at: see checkMedium
 
 	// life is held for reading by what Close has to wait for, write transactions among them
@@ -280,8 +281,8 @@ func (db *DB) start() error {
 		}
 	}
 	db.showFirst()
-	if !clean && !db.opts.reads() {
-		db.lookAround() // the log may be long
+	if !clean && !db.opts.reads() && !db.opts.alone {
+		db.checkpointLater() // or the next recovery has all that again, and each makes the log longer
 	}
 	return nil
 }

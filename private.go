@@ -36,9 +36,6 @@ func (db *DB) replayVolatile() error {
 	db.recovering = true
 	defer func() { db.recovering = false }()
 	r, err := db.replay(f)
-	if err == nil && r.tx != nil {
-		err = r.tx.root.flush(true)
-	}
 	if err != nil || r.tx == nil {
 		if r.tx != nil {
 			r.tx.abort()

@@ -201,7 +201,7 @@ func (db *DB) repairSlots() (clean bool, err error) {
 		}
 		return m.Clean, db.checkStrayLog(m)
 	}
-	if err := refresh(db.file, db.opts.slotsReach); err != nil {
+	if err := refresh(db.file, db.opts.reread); err != nil {
 		return false, err
 	}
 	if _, err := db.readSlots(); err != nil {
@@ -222,10 +222,19 @@ func (db *DB) repairSlots() (clean bool, err error) {
 
 // equalise makes a damaged slot, or the lower one of two, like the other. It comes before anything that the lower
 // one needs is touched, and after everything that may find that the store cannot be recovered: what is refused
-// is not changed.
+// is not changed. In a recovery where it is in doubt whether the mapping shows what is written, both are written, under a higher number, and
+// looked at: what is replayed is read through the mapping.
 func (db *DB) equalise() error {
 	m := db.newest()
-	for i := range db.slots {
+	first := 0
+	if db.slots[1].meta.Checkpoint < db.slots[0].meta.Checkpoint {
+		first = 1
+	}
+	look := db.doubtful && db.recovering && !db.looked
+	if look {
+		m.Checkpoint++
+	}
+	for _, i := range [2]int{first, 1 - first} {
 		if db.slots[i].meta == m {
 			continue
 		}
@@ -239,16 +248,20 @@ func (db *DB) equalise() error {
 		}
 		db.slots[i] = newSlot(m)
 	}
+	if look {
+		db.looked = true
+		return db.checkMapping()
+	}
 	return nil
 }
 
-// slotsReach is how much of the data file's cached pages is dropped for the sake of the slots: the kernel drops none of its large
-// pages in part, and few systems have larger ones.
+// hugePage is how much of the data file's cached pages is dropped for the sake of the slots: the largest piece that Linux caches a file in, of which it
+// drops nothing in part, is as many pages as one page of the processor's tables has entries for.
 //
-// All behind the slots may stay. What a slot reaches was synced, successfully, before the slot was written, and is not written to as long as
+// All behind may stay. What a slot reaches was synced, successfully, before the slot was written, and is not written to as long as
 // one is there: the cache can only be right about it. Whatever else is there is written before it is read. To read leaves from the
 // disk again one by one took a third of the time of a recovery.
-const slotsReach = 4 << 20
+func hugePage() int64 { return int64(os.Getpagesize()) * int64(os.Getpagesize()/8) }
 
 // refresh makes reads of the first n bytes of f, or of all of it, come from the disk, and its size be what the disk has. A
 // sync that failed in an earlier life may have left a size that only the kernel's memory knows, and that no later sync writes because it
@@ -331,7 +344,7 @@ func (db *DB) openLog(m page.Meta, flag int) (vfs.File, error) {
 	return f, nil
 }
 
-// recover replays the log into the tree and checkpoints at once. The log is not touched but for a
+// recover replays the log into the tree. The log is not touched but for a
 // record behind its end, which starts a new epoch, so that a record of the timeline
 // that ended here can never become valid again. Every step may be cut short and
 // repeated: until the checkpoint's meta is durable the pages written are free for the meta that counts.
@@ -351,9 +364,6 @@ func (db *DB) recover() error {
 		return errors.Join(err, f.Close())
 	}
 	res, err := db.replay(f)
-	if err == nil && res.tx != nil {
-		err = res.tx.root.flush(true)
-	}
 	if err == nil {
 		err = db.equalise()
 	}
@@ -458,7 +468,7 @@ func (db *DB) replay(f vfs.File) (r replayed, err error) {
 		return nil
 	})
 	if err == nil && r.tx != nil {
-		if err = p.flush(); err != nil {
+		if err = p.finish(); err != nil {
 			err = replayError(f, at, uint64(r.last), err)
 		}
 	}
@@ -564,9 +574,6 @@ func (db *DB) replayAside(m page.Meta) (state, *overlay, error) {
 	aside.pager.private = true
 	defer aside.pager.reset()
 	r, err := aside.replay(f)
-	if err == nil && r.tx != nil {
-		err = r.tx.root.flush(true)
-	}
 	if r.tx == nil {
 		return st, nil, err
 	}

@@ -3,6 +3,7 @@ package folio
 import (
 	"errors"
 	"fmt"
+	"runtime/debug"
 
 	"github.com/foliodb/folio/wal"
 )
@@ -37,9 +38,10 @@ type replayer struct {
 }
 
 // add replays a transaction, or has it wait for more.
-func (r *replayer) add(ops wal.Ops) error {
+func (r *replayer) add(ops wal.Ops) (err error) {
+	defer r.tx.catchError(debug.SetPanicOnFault(true), &err)
 	plain, n := true, 0
-	err := wal.Decode(ops, func(op *wal.Op) error {
+	err = wal.Decode(ops, func(op *wal.Op) error {
 		n++
 		switch op.Kind {
 		case wal.OpBucket, wal.OpPut, wal.OpDelete:
@@ -66,8 +68,20 @@ func (r *replayer) add(ops wal.Ops) error {
 	return r.sorter.add(part)
 }
 
+// finish does what is left to be done, up to the root.
+func (r *replayer) finish() (err error) {
+	defer r.tx.catchError(debug.SetPanicOnFault(true), &err)
+	if err := r.flush(); err != nil {
+		return err
+	}
+	if err := r.tx.root.flush(true); err != nil {
+		return err
+	}
+	return r.tx.db.named(r.tx.db.pager.err)
+}
+
 // replayLimit is how many bytes of operations wait at most. They are not on the heap, and there is no backlog beside them, so there may be more
-// than in that: a log of the default size goes into one unit.
+// than in that: what a log of the default size has when a checkpoint starts goes into one unit.
 func (db *DB) replayLimit() int64 { return 4 * db.opts.MemoryLimit }
 
 // flush does what waits.

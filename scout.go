@@ -10,7 +10,7 @@ import (
 // Who applies sorted operations to a store of which this process has read little, behind an unclean stop above all, spends a quarter of his time
 // on the first touch of leaves: a system call and a checksum each, and a read where the system does not have them either. A scout goes the same
 // way through the published snapshot at the same time. It only looks, so it is soon ahead. It changes nothing but
-// the marks that every reader sets, and what it finds wrong it leaves to who comes after it.
+// the marks that every reader sets, and what it finds wrong, a fault in the mapping too, it leaves to who comes after it.
 type scout struct {
 	db         *DB
 	s          *sorter // its order is complete, and does not change while the scout is out
@@ -43,7 +43,7 @@ func (w *scout) run() {
 	var err error // nobody's: see scout
 	defer close(w.done)
 	defer w.db.unpin(w.shard)
-	tx := &Tx{db: w.db}
+	tx := &Tx{db: w.db, snapshot: w.snapshot} // for faults in the mapping
 	defer tx.catchError(debug.SetPanicOnFault(true), &err)
 	if !w.worthIt() {
 		return

@@ -32,20 +32,24 @@ func (s *sorter) sort() {
 		for n < len(rest) && rest[n].bucket == rest[0].bucket {
 			n++
 		}
-		s.deal(rest[:n], 0)
+		s.deal(rest[:n], 0, 0)
 		rest = rest[n:]
 	}
 }
 
-// deal sorts changes of one bucket, of which the keys agree in depth bytes, and head has the next eight.
-func (s *sorter) deal(a []change, depth int) {
-	for len(a) > smallHeap {
+// deepest is how often other bytes are taken: each time all the keys are read. Keys of hundreds of bytes can be such that each eight of them
+// part one key from all others.
+const deepest = 4
+
+// deal sorts changes of one bucket, of which the keys agree in depth bytes, and head has the next eight, taken for the so manyth time.
+func (s *sorter) deal(a []change, depth, taken int) {
+	for ; len(a) > smallHeap; taken++ {
 		differ := uint64(0)
 		for i := range a {
 			differ |= a[i].head ^ a[0].head
 		}
 		if differ != 0 {
-			s.dealByte(a, depth, (63-bits.LeadingZeros64(differ))/8*8)
+			s.dealByte(a, depth, taken, (63-bits.LeadingZeros64(differ))/8*8)
 			return
 		}
 		agree, longest, same := s.agree(a)
@@ -53,8 +57,8 @@ func (s *sorter) deal(a []change, depth int) {
 			slices.SortFunc(a, byTime)
 			return
 		}
-		if depth = max(depth+8, agree); depth >= longest {
-			break // they differ in nothing but zeros at the end, and in time
+		if depth = max(depth+8, agree); depth >= longest || taken == deepest {
+			break // they may differ in nothing but zeros at the end, and in time
 		}
 		for i := range a {
 			key := s.op(&a[i]).Key
@@ -83,7 +87,7 @@ func (s *sorter) agree(a []change) (n, longest int, same bool) {
 func byTime(a, b change) int { return cmp.Or(cmp.Compare(a.part, b.part), cmp.Compare(a.at, b.at)) }
 
 // dealByte sorts changes by the byte of their heads at shift, of which the higher ones agree, and then by the others.
-func (s *sorter) dealByte(a []change, depth, shift int) {
+func (s *sorter) dealByte(a []change, depth, taken, shift int) {
 	var end [256]int // of each heap; then where its next one goes
 	for i := range a {
 		end[byte(a[i].head>>shift)]++
@@ -113,7 +117,7 @@ func (s *sorter) dealByte(a []change, depth, shift int) {
 	at = 0
 	for b := range end {
 		if heap := a[at:end[b]]; len(heap) > 1 {
-			s.deal(heap, depth)
+			s.deal(heap, depth, taken)
 		}
 		at = end[b]
 	}

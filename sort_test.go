@@ -35,6 +35,11 @@ var sortKeys = []struct {
 		}
 		return b
 	}},
+	{"outliers", func(r *rand.Rand, i int) []byte { // each eight bytes part a few from all others
+		b := make([]byte, 900)
+		b[i%100*8] = 1
+		return b[:min(900, i%100*8+8+i%7)]
+	}},
 	{"short", func(r *rand.Rand, i int) []byte { return []byte{byte(r.Uint32())} }},
 }
 

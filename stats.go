@@ -33,7 +33,7 @@ type Stats struct {
 	PublishedTx    TxID // newest that is in the data file for readers
 	CheckpointTx   TxID // newest that is durable in the data file
 	Checkpoint     uint64
-	OpenReaders    int    // read transactions open; a write transaction is one as long as it has only put and deleted
+	OpenReaders    int    // read transactions open; a write transaction is one as long as it has only put and deleted, and for moments the store itself
 	OldestReader   TxID   // oldest state that is read, in other processes too; 0: there is none
 	Oldest         Reader // who reads it, since when, and what that keeps; see Readers for all
 	Processes      int    // others that have the store open to read
