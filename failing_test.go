@@ -208,7 +208,7 @@ func goroutine() string {
 // beside opens the store as another process would, whose calls do not fail. It is let go of when the run ends.
 func (f *failRun) beside(o Options) *DB {
 	f.hide(f.db)
-	o.fs, o.reservation, o.LockTimeout = vfs.OS, f.opts.reservation, f.opts.LockTimeout
+	o.fs, o.reservation, o.LockTimeout, o.alone = vfs.OS, f.opts.reservation, f.opts.LockTimeout, true // alone: see hide
 	db, err := Open(f.path, &o)
 	if err != nil {
 		f.mu.Lock()
@@ -224,6 +224,7 @@ func (f *failRun) beside(o Options) *DB {
 }
 
 // hide has the process forget that it has the file open: another process would not know.
+// No goroutine of the store may look meanwhile.
 func (f *failRun) hide(db *DB) {
 	if db != nil {
 		key := db.key // which file it is, the store goes on to know
