@@ -44,9 +44,9 @@ type DB struct {
 	privateFrom page.ID // Options.Private: pages from here on are in memory
 	withoutSet  bool    // Options.Private beside a writer: what is free is not known
 
-	recovering bool // in Open: limits of the user's do not hold
-	looked     bool // the mapping has been held against slots that recovery wrote
-	doubtful   bool // whether the mapping shows what is written has to be looked at: see checkMedium
+	recovering     bool // in Open: limits of the user's do not hold
+	mappingChecked bool // the mapping has been held against slots that recovery wrote
+	doubtful       bool // whether the mapping shows what is written has to be looked at: see checkMedium
 
 	// life is held for reading by what Close has to wait for, write transactions among them
 	// until their commit has returned. Nobody takes it twice, or waits for the writer lock with it.

@@ -230,7 +230,7 @@ func (db *DB) equalise() error {
 	if db.slots[1].meta.Checkpoint < db.slots[0].meta.Checkpoint {
 		first = 1
 	}
-	look := db.doubtful && db.recovering && !db.looked
+	look := db.doubtful && db.recovering && !db.mappingChecked
 	if look {
 		m.Checkpoint++
 	}
@@ -249,7 +249,7 @@ func (db *DB) equalise() error {
 		db.slots[i] = newSlot(m)
 	}
 	if look {
-		db.looked = true
+		db.mappingChecked = true
 		return db.checkMapping()
 	}
 	return nil

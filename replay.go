@@ -1,7 +1,6 @@
 package folio
 
 import (
-	"errors"
 	"fmt"
 	"runtime/debug"
 
@@ -55,7 +54,10 @@ func (r *replayer) add(ops wal.Ops) (err error) {
 	}
 	size := int64(len(ops) + opCost*n)
 	if !plain || size > r.limit {
-		return errors.Join(r.flush(), r.tx.replay(ops))
+		if err := r.flush(); err != nil {
+			return err
+		}
+		return r.tx.replay(ops)
 	}
 	if r.bytes+size > r.limit {
 		if err := r.flush(); err != nil {

@@ -202,12 +202,15 @@ func TestScout(t *testing.T) {
 func TestScoutIsCalledBack(t *testing.T) {
 	db, s := scoutStore(t)
 	n := len(s.unknown(t, db))
-	s.send(db)()
-	s.reset()
-	if m := db.published.Load().pinned(); m != 0 {
-		t.Errorf("%d pins are left", m)
+	w := newScout(db, s)
+	close(w.quit)
+	w.run()
+	if m := len(s.unknown(t, db)); m < n-1 {
+		t.Errorf("it has looked at %d leaves more", n-m)
 	}
-	t.Logf("%d leaves", n)
+	if n := db.published.Load().pinned(); n != 0 {
+		t.Errorf("%d pins are left", n)
+	}
 }
 
 // What a scout finds damaged it leaves to who comes after it. So does one whose file is cut under it.
@@ -225,9 +228,7 @@ func TestScoutFindsDamage(t *testing.T) {
 		ids := s.unknown(t, db)
 		leaf := ids[len(ids)/2]
 		spoil(t, db, leaf)
-		recall := s.send(db)
-		time.Sleep(50 * time.Millisecond)
-		recall()
+		newScout(db, s).run()
 		if v := db.published.Load().view; v.Known(leaf) {
 			t.Error("a damaged leaf is trusted")
 		}

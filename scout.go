@@ -29,14 +29,20 @@ func (s *sorter) send(db *DB) (recall func()) {
 	if len(s.changes) < scoutFrom || db.opts.alone || db.pager.private {
 		return func() {}
 	}
-	w := &scout{db: db, s: s, quit: make(chan struct{}), done: make(chan struct{})}
-	w.snapshot, w.shard = db.hold()
-	w.view = w.snapshot.view
+	w := newScout(db, s)
 	go w.run()
 	return func() {
 		close(w.quit)
 		<-w.done
 	}
+}
+
+// newScout is a scout that has pinned its snapshot; run lets go of it.
+func newScout(db *DB, s *sorter) *scout {
+	w := &scout{db: db, s: s, quit: make(chan struct{}), done: make(chan struct{})}
+	w.snapshot, w.shard = db.hold()
+	w.view = w.snapshot.view
+	return w
 }
 
 func (w *scout) run() {

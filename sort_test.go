@@ -69,7 +69,7 @@ func TestSort(t *testing.T) {
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 1))
 	for _, k := range sortKeys {
-		for _, n := range []int{0, 1, 2, smallHeap, smallHeap + 1, 300, 5000} {
+		for _, n := range []int{0, 1, 2, smallPile, smallPile + 1, 300, 5000} {
 			for _, buckets := range []int{1, 3} {
 				s, err := unsorted(k.key, r, n, 1+r.IntN(3), buckets)
 				must(t, err)
