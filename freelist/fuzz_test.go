@@ -23,7 +23,7 @@ func FuzzOps(f *testing.F) {
 }
 
 // FuzzLoad gives any bytes as a stored set. They are refused with a typed error, and nothing has
-// changed then; or they are the one encoding of what was loaded, and the list works.
+// changed then; or they are the one encoding of what was loaded, with zeros behind it or not, and the list works.
 func FuzzLoad(f *testing.F) {
 	for _, set := range [][]byte{
 		nil,
@@ -49,7 +49,7 @@ func FuzzLoad(f *testing.F) {
 			}
 			return
 		}
-		if got := encode(&l.free); !bytes.Equal(got, set) {
+		if got := encode(&l.free); !bytes.HasPrefix(set, got) || len(bytes.Trim(set[len(got):], "\x00")) > 0 {
 			t.Fatalf("loaded %x, encoded again %x", set, got)
 		}
 		if id, ok := l.Alloc(1); ok != (l.Stats().Free+l.Stats().Own > 0) || ok && (id < 2 || uint32(id) >= end) {

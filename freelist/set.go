@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"math"
+	"slices"
 
 	"github.com/foliodb/folio/page"
 )
@@ -20,8 +21,9 @@ import (
 //	         less 1 but for the first, since extents that touch are one
 //	length   its pages, less 1
 //
-// So each set has one encoding, and extents that overlap or are out of order cannot be
-// written down. Pages 5, 6, 7 and 9 are 02 04 03 02 00 00.
+// So extents that overlap or are out of order cannot be written down. Pages 5, 6, 7 and 9 are 02 04 03 02 00 00.
+// Zeros may follow: room is reserved before the set is known, and where it turns out to take a page less, they fill that
+// page, since the length has to tell which pages are the set's own.
 //
 // The length in bytes, and a checksum, are kept by the meta that names the set.
 
@@ -161,7 +163,7 @@ func eachExtent(set []byte, end page.ID, fn func(e Extent, offset int) error) er
 	switch {
 	case sum != pages:
 		return r.damaged("pages do not add up")
-	case r.offset != len(set):
+	case slices.ContainsFunc(set[r.offset:], func(b byte) bool { return b != 0 }):
 		return r.damaged("bytes behind the last extent")
 	}
 	return nil
