@@ -11,6 +11,7 @@ import (
 type arena struct {
 	chunks []chunk // the oldest first; the last is being filled
 	spare  [][]byte
+	large  []byte // the last one that was too large for a spare chunk; nil: there is none
 }
 
 type chunk struct {
@@ -88,6 +89,28 @@ func (a *arena) trim() {
 		vfs.FreeMemory(b)
 	}
 	a.spare = nil
+	vfs.FreeMemory(a.large)
+	a.large = nil
+}
+
+// takeLarge returns n bytes or more, which adopt may get back. Those that lie idle are used again: it takes the kernel longer to clear fresh ones, page
+// by page, than it takes to fill them.
+func (a *arena) takeLarge(n int) []byte {
+	b := a.large
+	a.large = nil
+	if len(b) >= n {
+		return b
+	}
+	vfs.FreeMemory(b)
+	return vfs.Memory(n)
+}
+
+// giveLarge takes back b, which takeLarge has given, or nothing.
+func (a *arena) giveLarge(b []byte) {
+	if len(b) > 0 {
+		vfs.FreeMemory(a.large)
+		a.large = b
+	}
 }
 
 // adopt takes over b, which vfs.Memory has given, as a part.
@@ -150,6 +173,10 @@ func (a *arena) drop(i int) {
 		a.spare = append(a.spare, b)
 		return
 	}
+	if len(b) > arenaChunk && a.large == nil {
+		a.large = b
+		return
+	}
 	vfs.FreeMemory(b)
 }
 
@@ -158,8 +185,6 @@ func (a *arena) close() {
 	for _, c := range a.chunks {
 		vfs.FreeMemory(c.buf)
 	}
-	for _, b := range a.spare {
-		vfs.FreeMemory(b)
-	}
+	a.trim()
 	*a = arena{}
 }

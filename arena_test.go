@@ -57,6 +57,15 @@ func TestArena(t *testing.T) {
 					a.trim()
 				}
 				if rng.IntN(4) == 0 {
+					n := (1 + rng.IntN(3)) * arenaChunk
+					b := a.takeLarge(n)
+					if len(b) < n {
+						t.Fatalf("seed %d: %d bytes instead of %d", seed, len(b), n)
+					}
+					clear(b) // nobody else's
+					a.giveLarge(b)
+				}
+				if rng.IntN(4) == 0 {
 					b := vfs.Memory(3 * arenaChunk)
 					want := fresh(2 * arenaChunk)
 					got := b[:copy(b, want)]

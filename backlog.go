@@ -1,6 +1,7 @@
 package folio
 
 import (
+	"bytes"
 	"errors"
 	"runtime/debug"
 	"slices"
@@ -50,9 +51,9 @@ func (db *DB) bucketsKnown() bool { return db.restructured <= db.published.Load(
 func (tx *Tx) deferTx() {
 	db := tx.db
 	tx.deferred = true
+	tx.rising, tx.highest = true, db.highest[:0]
 	tx.snapshot, tx.shard = db.hold()
-	tx.view = tx.snapshot.view
-	tx.root.tree.Init(tx.snapshot.root, nil, &tx.view, nil)
+	tx.root.tree.Init(tx.snapshot.root, nil, &tx.snapshot.view, nil)
 	tx.root.sequence = tx.snapshot.root.Sequence
 }
 
@@ -67,8 +68,19 @@ func (tx *Tx) leaveSnapshot() {
 // transaction is in the tree, which has all of its operations so far, or failed.
 func (b *Bucket) postpone(key, value []byte, put bool) (done bool, err error) {
 	tx := b.tx
-	if !tx.deferred && !tx.collects() {
-		return false, nil
+	if !tx.deferred {
+		if put && tx.bulk && !tx.behind() {
+			if above, err := b.appends(key); above || err != nil {
+				return false, err
+			}
+		}
+		if !tx.collects() {
+			return false, nil
+		}
+	} else if put && tx.rising {
+		if done, err := b.startAppending(key); done || err != nil {
+			return false, err
+		}
 	}
 	size := len(key) + len(value)
 	if page.FormOf(tx.db.pageSize, len(key), len(value)) != page.Inline || tx.deferred && (!tx.logs() || int64(len(tx.ops)+size+opCost*tx.postponed) > tx.db.bulkLimit()) {
@@ -81,7 +93,7 @@ func (b *Bucket) postpone(key, value []byte, put bool) (done bool, err error) {
 		return false, tx.doom(err)
 	}
 	long := false
-	if !sure || !put && tx.postponed == 0 {
+	if !sure || !put && !tx.behind() {
 		var bucket, found bool
 		if bucket, found, long, err = b.tree.Probe(key); err != nil {
 			return false, tx.doom(err)
@@ -89,7 +101,7 @@ func (b *Bucket) postpone(key, value []byte, put bool) (done bool, err error) {
 		if found && bucket {
 			return false, ErrIncompatibleValue
 		}
-		if !found && !put && !long && tx.postponed == 0 && (!tx.deferred || tx.snapshot.tx == tx.db.last) {
+		if !found && !put && !long && !tx.behind() && (!tx.deferred || tx.snapshot.tx == tx.db.last) {
 			return true, nil // the snapshot is the newest commit, so the key is nowhere
 		}
 	}
@@ -109,6 +121,10 @@ func (b *Bucket) postpone(key, value []byte, put bool) (done bool, err error) {
 		tx.caught, tx.selected = len(tx.ops), nil
 	}
 	tx.makeRoom(size)
+	if tx.rising {
+		tx.rising = put && (tx.selected == b || tx.postponed == 0) && bytes.Compare(tx.highest, key) < 0
+		tx.highest = append(tx.highest[:0], key...)
+	}
 	b.log()
 	if put {
 		tx.ops.Put(key, value)
@@ -290,8 +306,9 @@ func (db *DB) backlogLimit() int64 { return db.opts.MemoryLimit / 2 * 5 }
 
 // drainLimit is the number of bytes from which the backlog is applied without anybody looking, and unitLimit is how many bytes are
 // applied at once then. The larger a unit, the more of its operations share a leaf; but while it is applied, it counts, and what is
-// left up to the limit is what committers can go on with meanwhile.
-func (db *DB) drainLimit() int64 { return db.backlogLimit() / 5 }
+// left up to the limit is what committers can go on with meanwhile. Applying from a fifth of the limit on, so that the first units were small, cost
+// a fifth of the rate of durable puts from 128 goroutines, and a tenth of that of loads.
+func (db *DB) drainLimit() int64 { return db.backlogLimit() / 2 }
 func (db *DB) unitLimit() int64  { return db.backlogLimit() / 2 }
 
 // opCost is what an operation takes on the heap while it is sorted, roughly, in bytes: it counts where there are many small ones.
@@ -431,7 +448,8 @@ func (db *DB) applyUnit(due []*group) (err error) {
 	}
 	last := due[len(due)-1]
 	tx := &Tx{db: db, id: last.end.tx, writing: &writing{replaying: true, holdsTree: true}}
-	tx.root.tx, tx.root.nesting = tx, &nesting{}
+	tx.root.tx, tx.root.nesting = tx, &tx.rootNesting
+	tx.root.tree = &tx.rootNesting.own
 	done := false
 	defer func() {
 		if !done {
@@ -503,7 +521,7 @@ func (g *groups) unite(n *group, limit int64) {
 		}
 		p.late = append(p.late, ops)
 	}
-	n.late, n.lateOps, n.leaves = nil, 0, 0
+	n.late, n.lateOps, n.leaves, n.united = nil, 0, 0, true
 	l.groups = slices.Delete(l.groups, i, i+1)
 }
 

@@ -128,7 +128,7 @@ func (tx *Tx) audit(then func(*audit)) (err error) {
 	case o != nil:
 		a = tx.db.newAudit(&o.view, o, tx.snapshot.end)
 	default:
-		a = tx.db.newAudit(&tx.view, nil, tx.view.Count())
+		a = tx.db.newAudit(&tx.snapshot.view, nil, tx.snapshot.view.Count())
 	}
 	defer func() { err = errors.Join(a.err(), err) }()
 	defer tx.catchError(debug.SetPanicOnFault(true), &err)
@@ -214,10 +214,8 @@ func (db *DB) accountedView() (*Tx, *freelist.Account, error) {
 	if err != nil && pin == nil {
 		return nil, nil, err
 	}
-	tx := &Tx{db: db, id: s.tx, view: pin.view, snapshot: pin, shard: &pin.pins[0]}
-	tx.root.tx = tx
-	tx.root.tree.Init(s.root, nil, &tx.view, nil)
-	tx.root.sequence = s.root.Sequence
+	tx := &Tx{db: db, id: s.tx, snapshot: pin, shard: &pin.pins[0]}
+	tx.readRoot()
 	if err == nil && db.hasLog.Load() {
 		err = db.settle()
 	}

@@ -36,6 +36,7 @@ type checkpoint struct {
 	state  state
 	set    *freelist.Snapshot // nil once the free list has it back
 	frames []*frame
+	bulk   bool // it commits a transaction, and nobody else can meanwhile
 }
 
 // Checkpoint writes all commits so far to the data file and makes them durable there, so that
@@ -44,7 +45,7 @@ type checkpoint struct {
 //
 // If much of the file is free by then, Checkpoint also moves pages from its end to its beginning and gives
 // the end back to the file system. That takes transactions of their own, between which writers
-// get their turn, so TxIDs may advance; and the end stays while a read transaction keeps pages there.
+// get their turn, so TxIDs may advance, and the call takes longer the more they write; and the end stays while a read transaction keeps pages there.
 //
 // ErrFileReplaced says that the file no longer has its name: somebody removed or replaced it.
 func (db *DB) Checkpoint() error {
@@ -259,10 +260,13 @@ func (c *checkpoint) writeSet() (page.Meta, error) {
 		return m, nil
 	}
 	own := c.set.Own
-	m.Free = page.Ref{ID: own.Start, Born: c.state.tx, Sum: page.Sum(set)}
-	m.FreeLen = uint64(len(set))
 	padded := make([]byte, int(own.N)*db.pageSize)
 	copy(padded, set)
+	if page.ID(page.RunPages(uint64(len(set)), db.pageSize)) < own.N {
+		set = padded // the length has to tell of all pages that were reserved
+	}
+	m.Free = page.Ref{ID: own.Start, Born: c.state.tx, Sum: page.Sum(set)}
+	m.FreeLen = uint64(len(set))
 	return m, db.data.Write(own.Start, padded)
 }
 
@@ -287,7 +291,11 @@ func (c *checkpoint) complete(m page.Meta) error {
 	if err := db.poisoned(); err != nil {
 		return err
 	}
-	if err := db.data.Sync(); err != nil {
+	var giveWay func() bool
+	if !c.bulk {
+		giveWay = db.givingWay()
+	}
+	if err := db.data.Sync(giveWay); err != nil {
 		return db.poison(err)
 	}
 	if err := db.writeSlots(m, c.set.Own); err != nil {

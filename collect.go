@@ -1,9 +1,6 @@
 package folio
 
-import (
-	"github.com/foliodb/folio/internal/vfs"
-	"github.com/foliodb/folio/wal"
-)
+import "github.com/foliodb/folio/wal"
 
 // Once it is in the tree, a transaction that goes on with nothing but puts and deletions collects them, and does them when somebody
 // looks, when there are many, or at its end, sorted: as the backlog is applied, and for the same reasons.
@@ -26,8 +23,19 @@ func (tx *Tx) collects() bool {
 
 // collected does what has been collected if it is much by now.
 func (tx *Tx) collected() error {
-	switch n := int64(len(tx.ops) - tx.caught + opCost*tx.postponed); {
-	case n > tx.db.bulkLimit(), !tx.bulk && int64(len(tx.ops)) > tx.db.bulkLimit():
+	limit := tx.db.bulkLimit()
+	full := int64(len(tx.ops)) > limit || int64(len(tx.ops)-tx.caught+opCost*tx.postponed) > limit
+	if tx.bulk { // nothing else is put off, and it has a buffer twice as large
+		full = int64(len(tx.ops)) > 2*limit || int64(opCost*tx.postponed) > limit/2 || tx.db.opts.stashes > 0 && tx.postponed >= tx.db.opts.stashes
+	}
+	if full && tx.bulk {
+		if done, err := tx.putBy(); err != nil {
+			return tx.doom(err)
+		} else if done {
+			return nil
+		}
+	}
+	if full {
 		streak := tx.streak
 		err := tx.catchUp()
 		tx.streak = streak
@@ -39,21 +47,36 @@ func (tx *Tx) collected() error {
 // catchUp does in the tree what has been collected.
 func (tx *Tx) catchUp() error {
 	tx.streak = 0
-	if tx.postponed == 0 && !tx.lost {
+	if !tx.behind() && !tx.lost {
 		return nil
 	}
 	if tx.failed != nil {
 		return tx.failed
+	}
+	if tx.stash != nil {
+		if err := tx.unstash(); err != nil {
+			return tx.doom(err)
+		}
 	}
 	if err := tx.doSorted(tx.ops[tx.caught:]); err != nil {
 		return tx.doom(err)
 	}
 	tx.postponed = 0
 	if tx.bulk {
-		tx.ops, tx.selected = tx.ops[:0], nil
+		tx.putAway()
 	}
 	tx.logged()
 	return nil
+}
+
+// goBulk gives up logging.
+func (tx *Tx) goBulk() {
+	tx.bulk, tx.selected = true, nil
+	tx.ops = tx.ops[:0]
+	if tx.large {
+		tx.large, tx.ops = false, nil
+		tx.db.giveLargeOps()
+	}
 }
 
 // doSorted does operations in the tree. When it fails, the tree has some of them, and the transaction is lost.
@@ -79,14 +102,30 @@ func (tx *Tx) makeRoom(n int) {
 	if need <= cap(tx.ops) || need < wal.LargeOps || tx.large {
 		return
 	}
-	if db.largeOps == nil {
-		db.largeOps = vfs.Memory(int(db.bulkLimit()) + 2*wal.LargeOps)
+	size := int(db.bulkLimit()) + 2*wal.LargeOps
+	if tx.bulk {
+		size *= 2
+	}
+	if len(db.largeOps) < size {
+		db.giveLargeOps()
+		db.groups.mu.Lock()
+		db.largeOps = db.groups.late.memory.takeLarge(size)
+		db.groups.mu.Unlock()
 	}
 	if need > len(db.largeOps) {
 		return
 	}
 	tx.ops = db.largeOps[:copy(db.largeOps, tx.ops)]
 	tx.large = true
+}
+
+// giveLargeOps gives back the buffer for large transactions, to be used again or freed. The writer lock is held.
+func (db *DB) giveLargeOps() {
+	g := &db.groups
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.late.memory.giveLarge(db.largeOps)
+	db.largeOps = nil
 }
 
 // giveOps gives the transaction's operations, if they are in the large buffer and too many to be copied, to the arena. groups.mu is held.

@@ -291,7 +291,7 @@ func TestLargeGroupIsAppliedBeforeItIsLogged(t *testing.T) {
 	db := mustOpenAt(t, path, &Options{fs: fsys})
 	must(t, db.Update(func(tx *Tx) error { // makes the log long enough: to grow it takes a sync
 		for i := range 12000 {
-			must(t, tx.Root().Put(fmt.Appendf(nil, "%05d", i), make([]byte, 300)))
+			must(t, tx.Root().Put(fmt.Appendf(nil, "%05d", i*7919%12000), make([]byte, 300))) // not in order: it would append
 		}
 		return nil
 	}))
@@ -308,7 +308,7 @@ func TestLargeGroupIsAppliedBeforeItIsLogged(t *testing.T) {
 	all.Go(func() {
 		must(t, db.Update(func(tx *Tx) error {
 			for i := range 6000 {
-				must(t, tx.Root().Put(fmt.Appendf(nil, "%05d", i), bytes.Repeat([]byte{'x'}, 300)))
+				must(t, tx.Root().Put(fmt.Appendf(nil, "%05d", i*7919%6000), bytes.Repeat([]byte{'x'}, 300)))
 			}
 			if !tx.large || !tx.deferred {
 				t.Errorf("large %v, deferred %v", tx.large, tx.deferred)
@@ -459,4 +459,33 @@ func TestLargeOperationsInAKeptBuffer(t *testing.T) {
 		return nil
 	}))
 	has(t, c, "k00000", string(bytes.Repeat([]byte("v"), 1000)))
+}
+
+// A bulk transaction that collected little since it gave up logging kept its large buffer until the next one, where nothing frees it at rest.
+func TestLargeBufferGoesBack(t *testing.T) {
+	db := mustOpen(t, &Options{MemoryLimit: 4 << 20})
+	for _, n := range []int{5100, 6000, 20000} {
+		bulk := false
+		must(t, db.Update(func(tx *Tx) error {
+			for i := range n {
+				if err := tx.Root().Put(fmt.Appendf(nil, "k%08d", i*7919%1000003), make([]byte, 1000)); err != nil {
+					return err
+				}
+			}
+			bulk = tx.bulk
+			return nil
+		}))
+		db.writer.Lock()
+		if db.largeOps != nil {
+			t.Errorf("%d puts, bulk %v: %d KiB are kept", n, bulk, len(db.largeOps)>>10)
+		}
+		db.writer.Unlock()
+		db.trim()
+		g := &db.groups
+		g.mu.Lock()
+		if g.late.memory.large != nil {
+			t.Errorf("%d puts: trim leaves the large buffer", n)
+		}
+		g.mu.Unlock()
+	}
 }

@@ -75,6 +75,9 @@ func (tx *Tx) merge() (n *group, err error) {
 		if err := tx.catchUp(); err != nil {
 			return nil, err
 		}
+		if err := db.pager.endFlights(); err != nil {
+			return nil, outer(err)
+		}
 		if err := tx.root.flush(true); err != nil {
 			return nil, outer(err)
 		}
@@ -262,6 +265,7 @@ func (db *DB) relax() error {
 		for _, n := range g.sealed {
 			db.acknowledge(n)
 		}
+		db.known.Store(db.acked.Load())
 		g.forget()
 		g.mu.Unlock()
 	}
@@ -291,6 +295,10 @@ func (g *groups) forget() {
 			return false
 		}
 		g.relaxed++
+		if n.united && !g.leading { // else a leader may have it among those that its sync covers
+			*n = group{}
+			g.spareGroups = append(g.spareGroups, n)
+		}
 		return true
 	})
 }
@@ -330,7 +338,24 @@ func (db *DB) lookAround() {
 	if db.checkpointDue() {
 		db.checkpointLater()
 	}
+	if db.hasLog.Load() && db.log.Tight() {
+		if db.opts.alone {
+			db.extendLog()
+		} else {
+			db.inBackground(&db.extender, db.extendLog)
+		}
+	}
 	db.restLater()
+}
+
+// extendLog makes the log larger before a commit has to wait for that. If it cannot be, the commit that needs it finds out.
+func (db *DB) extendLog() {
+	if db.log.Extend() == nil {
+		return
+	}
+	if err := db.log.Err(); err != nil { // a sync failed
+		db.noteBackground(db.poison(err))
+	}
 }
 
 // checkpointLater has a goroutine checkpoint.
@@ -392,7 +417,7 @@ func (tx *Tx) commitByCheckpoint() (merged bool, err error) {
 	if err := p.spill(func(*frame) bool { return true }); err != nil {
 		return false, outer(err)
 	}
-	c := &checkpoint{db: db}
+	c := &checkpoint{db: db, bulk: true}
 	g := &db.groups
 	g.mu.Lock()
 	c.set, err = db.free.SnapshotBulk(p.tx, p.died, 0)

@@ -36,6 +36,8 @@ const (
 	deedSpills   = "transactions spilled to the data file"
 	deedDeferred = "deferred transactions"
 	deedCollects = "transactions that collect"
+	deedAppends  = "transactions that append, and sent leaves off"
+	deedStashes  = "transactions that have put operations by"
 	deedMoves    = "transactions that move pages"
 )
 
@@ -51,6 +53,7 @@ const (
 	deedUnsynced = "commits acknowledged or shown without a sync"
 	deedDirect   = "large values written before their commit"
 	deedMegabyte = "records of a megabyte"
+	deedTails    = "records in a block of the log in which another one ends"
 	deedMaps     = "mappings of the data file"
 )
 
@@ -96,6 +99,8 @@ func (r *crashRun) countTx(tx *Tx) {
 		deedSpills:   !tx.deferred && tx.db.pager.spilled,
 		deedDeferred: tx.deferred,
 		deedCollects: tx.collecting() && tx.postponed > 0,
+		deedStashes:  tx.stash != nil,
+		deedAppends:  tx.holdsTree && tx.db.pager.appending && tx.db.pager.spilled,
 	} {
 		if is {
 			r.count(deed, 1)
@@ -136,6 +141,7 @@ func isSync(op *vfs.Op) bool { return op.Kind == vfs.KindSync || op.Kind == vfs.
 // countCalls counts what can be told from the calls on files alone.
 func (d crashDeeds) countCalls(log []vfs.Op) {
 	var logEnd, size int64
+	tailsFrom, tailsTo := int64(0), int64(0) // the last write of the log
 	cuts := 0
 	for i := range log {
 		switch op := &log[i]; {
@@ -149,6 +155,10 @@ func (d crashDeeds) countCalls(log []vfs.Op) {
 				d[deedWraps]++
 			}
 			logEnd = op.Off
+			if op.Off >= tailsFrom && op.Off < tailsTo {
+				d[deedTails]++
+			}
+			tailsFrom, tailsTo = op.Off, op.Off+int64(len(op.Data))
 			if len(op.Data) >= 1<<20 {
 				d[deedMegabyte]++
 			}

@@ -203,6 +203,10 @@ func (r *crashRun) kill() {
 	if r.db != nil {
 		r.countLife(r.db)
 		r.note(r.call("kill", func() error { return failKill(r.db) }))
+		if r.rec != nil {
+			// A checkpoint behind a recovery had failed when the process was killed, before it had been asked for anything: the next call would have been told.
+			r.note(r.db.poisoned())
+		}
 		r.db = nil
 	}
 }

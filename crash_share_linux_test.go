@@ -3,6 +3,7 @@ package folio
 import (
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/foliodb/folio/internal/vfs"
 )
@@ -96,6 +97,10 @@ func (r *crashRun) attach() *crashOther {
 	}
 	o := r.opts
 	o.fs, o.another, o.ReadOnly = vfs.OS, true, true
+	if r.failing {
+		// A reader waits for a writer that cannot show what it has acknowledged, see begin: with 5 s the matrix took minutes of waiting.
+		o.LockTimeout = 250 * time.Millisecond
+	}
 	db, err := Open(r.path, &o)
 	if err != nil {
 		if !r.failing { // a writer that cannot make a table has the store for itself

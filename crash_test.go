@@ -225,7 +225,6 @@ func TestCrashRestartFailedSync(t *testing.T) {
 				}
 				for _, i := range faults {
 					c.fault = i + 1
-					c.failures++
 					if err := c.restart(s, p, 0, each); err != nil {
 						c.report(fmt.Errorf("sync %d of recovery fails: %w", c.fault, err))
 						return

@@ -31,6 +31,13 @@ func crashSmall(g *crashGen, k uint64) {
 	}
 }
 
+// crashSlim makes transactions that are small enough to be tails in a small log, and fill it.
+func crashSlim(g *crashGen, k uint64) {
+	for range 1 + g.IntN(3) {
+		g.put(nil, fmt.Sprintf("slim%02d", g.IntN(40)), 100+g.IntN(1500))
+	}
+}
+
 // crashWide fills the log: values of some KiB.
 func crashWide(g *crashGen, k uint64) {
 	for range 4 {
@@ -50,6 +57,16 @@ func crashLarge(g *crashGen, k uint64) {
 	}
 }
 
+// crashStash makes every second transaction one in bulk that puts by what it collects.
+func crashStash(g *crashGen, k uint64) {
+	crashSmall(g, k)
+	if k%2 == 1 {
+		for i := range 1500 {
+			g.put(nil, fmt.Sprintf("stash%04d", (i*1009+int(k)*7)%1700), 120+g.IntN(100))
+		}
+	}
+}
+
 // crashBulk makes every third transaction too large for the log.
 func crashBulk(g *crashGen, k uint64) { crashLarger(g, k, 36) } // 99 KB of them, and a third of the log is 85
 
@@ -61,6 +78,28 @@ func crashLarger(g *crashGen, k uint64, n int) {
 	}
 	for i := range n {
 		g.put(nil, fmt.Sprintf("bulk%02d", (i*7+int(k))%40), 2500+g.IntN(500))
+	}
+}
+
+// crashBrim makes transactions of up to a third of what a log of the smallest size holds, so that now and then one would just fit behind the end, were it not that the
+// log has come round to where it is still needed.
+func crashBrim(g *crashGen, k uint64) {
+	for i := range 1 + g.IntN(22) {
+		g.put(nil, fmt.Sprintf("brim%02d", (i*7+int(k))%40), 2500+g.IntN(900))
+	}
+}
+
+// crashAscend makes every third transaction one that appends, behind what the timeline puts last into each: see append.go. Now and then the older items go, and their pages come again.
+func crashAscend(g *crashGen, k uint64) {
+	switch {
+	case k%3 == 2:
+		for i := range 60 {
+			g.put(nil, fmt.Sprintf("~%06d", k*100+uint64(i)), 2000+g.IntN(1000))
+		}
+	case k%9 == 0:
+		g.do(crashOp{kind: "range", key: "~", to: fmt.Sprintf("~%06d", (k-3)*100)})
+	default:
+		crashSmall(g, k)
 	}
 }
 
@@ -189,6 +228,12 @@ var crashWorks = []crashWork{
 		}
 		r.commit(3)
 	}, least: crashDeeds{deedWraps: 3, deedCheckpoints: 7}},
+	{name: "brim", profile: crashBrim, opts: Options{LogLimit: minLimit}, run: func(r *crashRun) {
+		r.commit(50) // checkpoints come by themselves, or because the log is full
+		r.view()
+		r.commit(3)
+		r.close() // a checkpoint that fails beside the last commits is told to nobody else
+	}, least: crashDeeds{deedWraps: 3, deedCheckpoints: 3}},
 	{name: "full", profile: crashWide, opts: Options{LogLimit: minLimit}, threads: true, slow: []string{".db"}, run: func(r *crashRun) {
 		r.commit(40) // checkpoints come by themselves
 		r.close()
@@ -253,7 +298,18 @@ var crashWorks = []crashWork{
 		r.commit(2)
 		r.relax(2)
 		r.close()
-	}, least: crashDeeds{deedUnsynced: 8, deedCheckpoints: 2}},
+	}, least: crashDeeds{deedUnsynced: 8, deedCheckpoints: 2, deedTails: 4}},
+	{name: "relaxed wrap", profile: crashSlim, weak: true, opts: Options{LogLimit: minLimit}, run: func(r *crashRun) {
+		for range 5 { // checkpoints name places in the midst of runs
+			r.relax(14)
+			r.view()
+			r.checkpoint()
+			r.relax(5)
+			r.sync()
+		}
+		r.relax(5)
+		r.close()
+	}, least: crashDeeds{deedUnsynced: 30, deedCheckpoints: 5, deedTails: 20, deedWraps: 2}},
 	{name: "mixed", profile: crashSmall, weak: true, threads: true, opts: Options{SyncInterval: 1}, slow: []string{".db", ".db-wal"}, run: func(r *crashRun) {
 		var wg sync.WaitGroup
 		for range 2 {
@@ -274,7 +330,7 @@ var crashWorks = []crashWork{
 		wg.Wait()
 		r.relax(2)
 		r.close()
-	}, least: crashDeeds{deedOverlaps: 3, deedShared: 1, deedUnsynced: 4, deedCheckpoints: 2}},
+	}, least: crashDeeds{deedOverlaps: 3, deedShared: 1, deedUnsynced: 4, deedCheckpoints: 2, deedTails: 1}},
 	{name: "buckets", profile: crashNest, run: func(r *crashRun) {
 		r.commit(12)
 		r.view()
@@ -300,6 +356,37 @@ var crashWorks = []crashWork{
 		r.commit(3)
 		r.close()
 	}, least: crashDeeds{deedBulk: 3, deedDeferred: 3, deedCheckpoints: 5}},
+	{name: "stash", profile: crashStash, opts: Options{LogLimit: minLimit, MemoryLimit: minLimit, stashes: 450}, run: func(r *crashRun) {
+		r.commit(3)
+		r.view()
+		r.commit(2)
+		r.checkpoint()
+		r.commit(1)
+		r.close()
+	}, least: crashDeeds{deedBulk: 2, deedStashes: 2, deedCheckpoints: 3}},
+	{name: "ascending", profile: crashAscend, opts: Options{LogLimit: minLimit, MemoryLimit: minLimit}, run: func(r *crashRun) {
+		r.commit(6)
+		r.view()
+		r.commit(4)
+		r.checkpoint()
+		r.commit(5)
+		r.close()
+	}, least: crashDeeds{deedBulk: 4, deedDeferred: 5, deedCheckpoints: 5, deedAppends: 4}},
+	{name: "ascending goroutines", profile: crashAscend, weak: true, threads: true, opts: Options{LogLimit: minLimit, MemoryLimit: minLimit}, slow: []string{".db", ".db-wal"}, run: func(r *crashRun) {
+		var wg sync.WaitGroup
+		for range 2 {
+			wg.Go(func() { r.commit(6) })
+		}
+		wg.Go(func() { r.relax(4) })
+		wg.Go(func() {
+			for range 2 {
+				r.commit(1)
+				r.checkpoint()
+				r.view()
+			}
+		})
+		wg.Wait()
+	}, least: crashDeeds{deedBulk: 3, deedAppends: 3}},
 	{name: "bulk goroutines", profile: crashBulk, weak: true, threads: true, opts: Options{LogLimit: minLimit}, slow: []string{".db", ".db-wal"}, run: func(r *crashRun) {
 		var wg sync.WaitGroup
 		for range 3 {
@@ -505,6 +592,7 @@ func (w *crashWork) start(t testing.TB, fsys vfs.FS, seed uint64, fault int) *cr
 	r.opts.reservation = w.reservation()
 	r.opts.minCut = 16 << 10
 	r.opts.alone = !w.threads || fault > 0
+	r.opts.busy = seed%2 == 0
 	if seed/2%2 == 1 && w.least[deedMegabyte] == 0 { // so much goes out early, and in flights
 		r.opts.MemoryLimit = minLimit
 	}

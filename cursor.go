@@ -19,10 +19,16 @@ type Cursor struct {
 
 // Cursor returns a cursor over the bucket, not yet placed.
 func (b *Bucket) Cursor() *Cursor {
-	b.use("Cursor")
-	c := &Cursor{b: b}
-	c.c.Init(&b.tree)
+	c := new(Cursor)
+	c.init(b)
 	return c
+}
+
+// init is Cursor without an allocation, which took as long as a short walk.
+func (c *Cursor) init(b *Bucket) {
+	b.use("Cursor")
+	c.b = b
+	c.c.Init(b.tree)
 }
 
 // Bucket returns the cursor's bucket.
@@ -39,7 +45,7 @@ func (c *Cursor) Seek(key []byte) (k, v []byte) { return c.jump(seekItem, key) }
 
 // Next goes to the next item and returns it; nil: there is none.
 func (c *Cursor) Next() (k, v []byte) {
-	if !c.b.tx.done.Load() && (c.b.nesting == nil || !c.b.dead && c.b.tx.postponed == 0) {
+	if !c.b.tx.done.Load() && (c.b.nesting == nil || !c.b.dead && !c.b.tx.behind()) {
 		if k, v := c.c.Step(); k != nil {
 			return k, v
 		}
@@ -49,7 +55,7 @@ func (c *Cursor) Next() (k, v []byte) {
 
 // Prev goes to the previous item and returns it; nil: there is none.
 func (c *Cursor) Prev() (k, v []byte) {
-	if !c.b.tx.done.Load() && (c.b.nesting == nil || !c.b.dead && c.b.tx.postponed == 0) {
+	if !c.b.tx.done.Load() && (c.b.nesting == nil || !c.b.dead && !c.b.tx.behind()) {
 		if k, v := c.c.StepBack(); k != nil {
 			return k, v
 		}
@@ -137,7 +143,8 @@ func (b *Bucket) All() iter.Seq2[[]byte, []byte] { return b.Range(nil, nil) }
 // Backward iterates over the items from the last to the first.
 func (b *Bucket) Backward() iter.Seq2[[]byte, []byte] {
 	return func(yield func(k, v []byte) bool) {
-		c := b.Cursor()
+		var c Cursor
+		c.init(b)
 		for k, v := c.Last(); k != nil && yield(k, v); k, v = c.Prev() {
 		}
 	}
@@ -146,7 +153,8 @@ func (b *Bucket) Backward() iter.Seq2[[]byte, []byte] {
 // Range iterates over the items from the key from up to, and without, the key to; nil is no bound.
 func (b *Bucket) Range(from, to []byte) iter.Seq2[[]byte, []byte] {
 	return func(yield func(k, v []byte) bool) {
-		c := b.Cursor()
+		var c Cursor
+		c.init(b)
 		k, v := c.start(from)
 		for ; k != nil && (to == nil || string(k) < string(to)); k, v = c.Next() {
 			if !yield(k, v) {

@@ -45,6 +45,7 @@ type DB struct {
 	withoutSet  bool    // Options.Private beside a writer: what is free is not known
 
 	recovering     bool // in Open: limits of the user's do not hold
+	appending      bool // in Open: a replay takes only pages behind those that either slot knows: see keepOff
 	mappingChecked bool // the mapping has been held against slots that recovery wrote
 	doubtful       bool // whether the mapping shows what is written has to be looked at: see checkMedium
 
@@ -54,7 +55,8 @@ type DB struct {
 	closed atomic.Bool // set under life
 
 	published  atomic.Pointer[snapshot]
-	acked      atomic.Uint64 // TxID of groups.acked
+	acked      atomic.Uint64 // TxID of the newest commit that may be shown
+	known      atomic.Uint64 // TxID of the newest that somebody may know of, so that readers have to be shown it; at most acked
 	wanted     atomic.Bool   // a reader had to publish since the leader last did
 	closing    atomic.Bool
 	left       chan struct{} // readers that end while closing say so
@@ -68,8 +70,10 @@ type DB struct {
 	unlooked        atomic.Int64 // bytes of the log that commits have taken since
 	resting         atomic.Bool  // a timer is set: see rest
 	opened          time.Time
+	pace            pace
 	checkpointed    atomic.Int64 // when the last checkpoint ended, in nanoseconds since opened
 	checkpointer    atomic.Bool
+	extender        atomic.Bool
 	backgroundError atomic.Pointer[error]
 
 	writer sync.Mutex
@@ -78,6 +82,7 @@ type DB struct {
 	restructured page.TxID // newest commit that made, deleted or moved a bucket
 	opsBuffer    wal.Ops
 	crowd        int    // how many commits the last sync has made durable; of who has the lead
+	highest      []byte // a buffer, see writing
 	largeOps     []byte // for large transactions; nil until there is one
 
 	// Guarded by the tree lock (groups.treeHeld); head and the free list's transactions by groups.mu too.
@@ -121,7 +126,7 @@ type DB struct {
 // Only one process writes at a time: while another has the store open, Open waits for
 // Options.LockTimeout and then returns a *LockedError, which is ErrTimeout. A
 // file that is not a store is ErrInvalid, one of another version ErrVersionMismatch; damage is a
-// *CorruptError; nothing on the disk is changed then.
+// *CorruptError; nothing that the store has on the disk is changed then.
 func Open(path string, opts *Options) (*DB, error) {
 	o, err := opts.withDefaults()
 	if err != nil {
@@ -146,6 +151,7 @@ func Open(path string, opts *Options) (*DB, error) {
 func newDB(path string, o Options) *DB {
 	db := &DB{path: path, opts: o, left: make(chan struct{}, 1), opened: time.Now()}
 	db.groups.baton = make(chan struct{}, 1)
+	db.pace.ended = make(chan struct{}, 1)
 	db.batch.db = db
 	return db
 }
@@ -298,6 +304,7 @@ func (db *DB) catchUp(m page.Meta) error {
 		db.groups.old = append(db.groups.old, db.published.Load())
 		db.published.Store(s)
 		db.acked.Store(uint64(s.tx))
+		db.known.Store(uint64(s.tx))
 		return nil
 	case db.opts.Private:
 		return db.replayVolatile()
@@ -335,6 +342,7 @@ func (db *DB) begin(s state) {
 	db.head, db.last = s, s.tx
 	db.groups.acked = s
 	db.acked.Store(uint64(s.tx))
+	db.known.Store(uint64(s.tx))
 }
 
 func metaState(m *page.Meta) state {
@@ -371,6 +379,14 @@ func (db *DB) loadFree() error {
 	if db.loaded {
 		return nil
 	}
+	// What may fail for want of space comes first: the set is loaded once.
+	var pages page.ID
+	if db.hasCompany() {
+		var err error
+		if pages, err = db.wholePages(); err != nil {
+			return err
+		}
+	}
 	m := db.newest()
 	if m.FreeLen > 0 && !db.withoutSet {
 		v := db.published.Load().view
@@ -386,9 +402,7 @@ func (db *DB) loadFree() error {
 		db.free.AppendOnly(db.privateFrom)
 	}
 	if db.hasCompany() {
-		if err := db.putAside(); err != nil {
-			return err
-		}
+		db.putAside(pages)
 	}
 	db.loaded = true
 	return nil
@@ -556,9 +570,7 @@ func (db *DB) release() error {
 	db.groups.mu.Lock() // a reader that has been turned away may look at it: see publish
 	db.groups.late.memory.close()
 	db.groups.mu.Unlock()
-	if db.largeOps != nil {
-		vfs.FreeMemory(db.largeOps)
-	}
+	vfs.FreeMemory(db.largeOps)
 	db.unregister()
 	return errors.Join(errs...)
 }

@@ -16,7 +16,7 @@ type failSilence struct {
 	errno syscall.Errno // 0: any
 	why   string
 	times *atomic.Int64
-	rare  bool // it takes an order of goroutines that not every run has
+	rare  bool // not every run comes to it
 }
 
 func (s *failSilence) String() string {
@@ -45,6 +45,11 @@ func quiet(fn, kinds, why string) failSilence {
 	return failSilence{fn: fn, kinds: kinds, why: why, times: new(atomic.Int64)}
 }
 
+// neighbour is quiet for a page that is touched for the first time beside the one that is changed, which few runs come to.
+func neighbour(fn string) failSilence {
+	return failSilence{fn: fn, kinds: "populate", why: "a page beside the change that could take part in it, and cannot be read, is left alone; who reads it is told", times: new(atomic.Int64), rare: true}
+}
+
 // failSilences are few, and each is a decision that the code explains where it is taken.
 var failSilences = []failSilence{
 	// What is tried again in a smaller way, and told if that fails too.
@@ -56,9 +61,14 @@ var failSilences = []failSilence{
 	{"internal/lockfile.(*Table).fill", "", "", syscall.ENOSPC, "a process without a table has the locks of the data file", new(atomic.Int64), false},
 	quiet("(*DB).snapshotOf", "stat read", "a writer may be at the slots: they are read again, up to three times"),
 	{"(*DB).promise", "", "", syscall.ENOSPC, "the transaction takes what it needs itself, which may be less", new(atomic.Int64), false},
+	{"(*Tx).writeRow", "", "", syscall.ENOSPC, "what has been collected is done at once", new(atomic.Int64), true},
+	{"(*Tx).keepRoom", "", "", syscall.ENOSPC, "what has been collected is done at once", new(atomic.Int64), true},
+	{"(*DB).keepOff", "(*DB).wholePages", "", syscall.ENOSPC, "pages that are free are written to, with the slots made equal before", new(atomic.Int64), true},
+	{"(*pager).allocate", "(*DB).recover", "", syscall.ENOSPC, "pages that are free are written to, with the slots made equal before", new(atomic.Int64), true},
 	// What is done again by somebody who waits for it, and is told.
 	quiet("(*DB).inBackground", "", "nobody waits; Stats tells of a failed checkpoint, and the next one tries again"),
 	quiet("(*DB).afterCommit", "", "the log has the commit; the next reader, or checkpoint, writes the frames again"),
+	quiet("(*DB).publishEarly", "", "the log has the commit; the next reader, or checkpoint, writes the frames again"),
 	quiet("(*DB).shrinkBeforeClose", "", "Close checkpoints all the same, and tells"),
 	quiet("(*DB).shrink", "", "the checkpoint is durable; pages that were not moved keep the file longer, and Stats tells"),
 	{"(*DB).cut", "", "", 0, "the checkpoint is durable; the file is longer than it need be", new(atomic.Int64), true},
@@ -66,7 +76,9 @@ var failSilences = []failSilence{
 	quiet("(*salvage).readMetas", "read", "what was found where the slot may lie is told, the first that says most"),
 	quiet("(*salvage).ownLog", "read", "one slot is enough to tell whose log it is"),
 	quiet("(*salvage).guessPageSize", "read", "the scan comes to the page again, and tells"),
-	{"(*DB).release", "Open", "unlock close", 0, "Open has failed already, and tells why", new(atomic.Int64), false},
+	{"(*DB).release", "Open", "unlock close lock stat remove", 0, "Open has failed already, and tells why; a lock file that is left behind is taken by the next process", new(atomic.Int64), false},
+	neighbour("btree.(*Tree).evenOut"), neighbour("btree.(*Tree).joinLeaves"), neighbour("btree.(*Tree).joinBranches"), neighbour("btree.(*Tree).lower"),
+	neighbour("btree.(*spreader).step"),
 	// What does not decide anything.
 	quiet("(*DB).readSlot", "read", "one sound slot is enough at any time"),
 	quiet("(*DB).tryLock", "unlock", "it is tried again, or the file is closed, which releases the byte too"),

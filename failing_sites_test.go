@@ -137,8 +137,8 @@ type listedPackage struct {
 	GoFiles                 []string
 }
 
-// staticSites lists the calls of methods of vfs.FS, File, Mapping, Shared and Window in the library. Left out are Name, Bytes
-// and WillNeed, which cannot fail, and what is only called by the command and by tests.
+// staticSites lists the calls of methods of vfs.FS, File, Mapping, Shared and Window in the library. Left out are Name, Bytes,
+// WillNeed and Resident, which cannot fail, and what is only called by the command and by tests.
 func staticSites(t *testing.T) (sites []staticSite) {
 	cmd := exec.Command("go", "list", "-export", "-deps", "-json=ImportPath,Dir,Export,GoFiles", ".")
 	cmd.Stderr = os.Stderr
@@ -253,5 +253,5 @@ func isFileCall(s *types.Selection) bool {
 	if !ok || !slices.Contains([]string{"FS", "File", "Mapping", "Shared", "Window"}, named.Obj().Name()) {
 		return false
 	}
-	return !slices.Contains([]string{"Name", "Bytes", "WillNeed"}, s.Obj().Name())
+	return !slices.Contains([]string{"Name", "Bytes", "WillNeed", "Resident"}, s.Obj().Name())
 }

@@ -293,7 +293,7 @@ func (f *failRun) aftermath(kill bool) {
 func (f *failRun) must() string {
 	for _, s := range f.strikes {
 		switch s.stack[0] {
-		case "page.(*File).Sync", "page.(*File).syncMapping", "wal.(*Log).sync", "(*DB).writeSlots":
+		case "page.(*File).Sync", "page.(*File).syncMapping", "page.(*File).writeOutPieces", "page.(*File).writeOutPieces.func1", "wal.(*Log).sync", "(*DB).writeSlots":
 			if s.life == f.life && !s.within("Open") && !s.within("(*Tx).compactInto") && !s.within("Salvage") {
 				return s.String()
 			}

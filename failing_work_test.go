@@ -1,19 +1,23 @@
 package folio
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/cespare/xxhash/v2"
 	"github.com/foliodb/folio/internal/vfs"
 	"github.com/foliodb/folio/page"
+	"github.com/foliodb/folio/wal"
 )
 
 // failWork is a workload of the matrix.
@@ -65,7 +69,7 @@ func (w *failWork) newRun(path string) *crashRun {
 	setDefault(&r.opts.LockTimeout, 5*time.Second) // nobody waits so long, unless a lock was left behind
 	r.opts.reservation = max(w.opts.reservation, 256<<10)
 	r.opts.minCut = 16 << 10
-	r.opts.alone = true
+	r.opts.alone, r.opts.busy = true, true // busy: what a checkpoint does beside commits is done in every run
 	return r
 }
 
@@ -205,6 +209,7 @@ var moreFailWorks = []failWork{
 		must(t, errors.Join(failSlots[0].flip(path), failSlots[1].flip(path)))
 	}, run: func(f *failRun) { f.salvageAside(failSlots...) }},
 	{name: "cut", profile: crashNest, before: someInLog, expected: []error{ErrCorrupt}, run: failCut},
+	{name: "log of another store", before: commits, expected: []error{ErrCorrupt}, run: failForeignLog},
 }
 
 // spoilSecondSlot leaves the files as a crash does between the two slots of a checkpoint, behind a recovery.
@@ -533,6 +538,30 @@ func failCut(f *failRun) {
 		f.problem("opened a store that was cut")
 	}
 	if err := os.WriteFile(f.path, whole, 0o600); err != nil {
+		f.problem("%v", err)
+	}
+	goOn(f)
+}
+
+// failForeignLog opens the store beside another one's log, which it is to refuse, and puts its own back.
+func failForeignLog(f *failRun) {
+	own, err := os.ReadFile(logName(f.path))
+	if err == nil {
+		const sum = 56 // FORMAT.md, "Log header"
+		other := slices.Clone(own)
+		other[wal.HeaderID] ^= 1
+		binary.LittleEndian.PutUint64(other[sum:], xxhash.Sum64(other[:sum]))
+		err = os.WriteFile(logName(f.path), other, 0o600)
+	}
+	if err != nil {
+		f.problem("%v", err)
+		return
+	}
+	f.open()
+	if f.db != nil {
+		f.problem("opened a store with the log of another")
+	}
+	if err := os.WriteFile(logName(f.path), own, 0o600); err != nil {
 		f.problem("%v", err)
 	}
 	goOn(f)

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/foliodb/folio/internal/vfs"
 	"github.com/foliodb/folio/page"
@@ -213,5 +214,125 @@ func TestFlightsLeaveTheLeafAlone(t *testing.T) {
 			t.Errorf("pages of %d bytes, limit %d: %d writes for what is 32 pages of 4 KiB", c.page, c.limit, n)
 		}
 		must(t, db.Check())
+	}
+}
+
+// A bulk commit syncs the data file when its last flight has landed, and not before.
+func TestBulkWaitsForItsFlight(t *testing.T) {
+	fsys := newHookFS()
+	db := mustOpen(t, &Options{fs: fsys, MemoryLimit: minLimit})
+	tx, put := sortedTx(t, db)
+	tx.bulk = true
+	release := stopFlight(db, fsys, put)
+	var landed, early atomic.Bool
+	hook := hookFunc(func(kind vfs.Kind, f vfs.File, _ int64, _ []byte) error {
+		if (kind == vfs.KindMsync || kind == vfs.KindSync) && !isLog(f) && !landed.Load() {
+			early.Store(true)
+		}
+		return nil
+	})
+	fsys.before.Store(&hook)
+	done := make(chan error)
+	go func() { done <- tx.Commit() }()
+	time.Sleep(20 * time.Millisecond) // in which it would
+	landed.Store(true)
+	close(release)
+	must(t, <-done)
+	if early.Load() {
+		t.Error("the data file was synced while a page was on its way to it")
+	}
+	must(t, db.Check())
+}
+
+// What flies lies in order in the file, whether keys came in order, which fills leaves backward, or not, and leaves that are touched one by one stay so but for
+// what is new in them.
+func TestLeavesAreWrittenInOrder(t *testing.T) {
+	key := func(i int) []byte { return fmt.Appendf(nil, "%05d", i*7919%100003) }
+	for name, at := range map[string]func(i int) []byte{
+		"ascending": func(i int) []byte { return fmt.Appendf(nil, "%05d", i) },
+		"random":    key,
+	} {
+		db := mustOpen(t, &Options{MemoryLimit: 1 << 20})
+		for n := 0; n < 20000; n += 5000 {
+			must(t, db.Update(func(tx *Tx) error {
+				for i := n; i < n+5000; i++ {
+					if err := tx.Root().Put(at(i), make([]byte, 100)); err != nil {
+						return err
+					}
+				}
+				return nil
+			}))
+		}
+		must(t, db.Checkpoint())
+		if n, of := disorder(t, db); n > of/50 {
+			t.Errorf("%s: %d of %d entries lie before the one that they follow", name, n, of)
+		}
+		for i := range 100 { // each is a leaf's third change since it was in order
+			must(t, db.Update(func(tx *Tx) error { return tx.Root().Put(at(10*i), make([]byte, 101)) }))
+		}
+		must(t, db.Checkpoint())
+		if n, of := disorder(t, db); n > of/50 {
+			t.Errorf("%s, then touched: %d of %d", name, n, of)
+		}
+		must(t, db.Close())
+	}
+}
+
+// disorder returns how many entries of the leaves that the newest commit reaches lie before the one that they follow in the order of keys, and how many there are.
+func disorder(t *testing.T, db *DB) (before, all int) {
+	t.Helper()
+	info, err := db.file.Stat()
+	must(t, err)
+	must(t, db.View(func(tx *Tx) error {
+		for id := page.FirstID; id < page.ID(info.Size)/page.ID(db.pageSize); id++ {
+			p, err := tx.snapshot.view.Page(id)
+			if err != nil || page.KindOf(p) != page.KindLeaf || !tx.reaches(id, page.Leaf(p)) {
+				continue
+			}
+			l := page.Leaf(p)
+			for i := 1; i < l.Count(); i++ {
+				if all++; l.KeyAt(i) < l.KeyAt(i-1) {
+					before++
+				}
+			}
+		}
+		return nil
+	}))
+	return before, all
+}
+
+// reaches reports whether the root bucket has its first key in this leaf.
+func (tx *Tx) reaches(id page.ID, l page.Leaf) bool {
+	if l.Count() == 0 {
+		return false
+	}
+	leaf, _, err := tx.root.tree.Plain(l.Key(0))
+	return err == nil && leaf == id
+}
+
+// What a flight takes beside its frames is no more than a flight has, whatever lay on the heap when it set off.
+func TestOrderedIsBounded(t *testing.T) {
+	const limit = 16 << 20
+	db := mustOpen(t, &Options{fs: newHookFS(), MemoryLimit: limit})
+	must(t, db.Update(func(tx *Tx) error {
+		b := tx.Root()
+		for i := range 60000 {
+			if i%200 == 0 {
+				b.Get([]byte("x")) // so nothing is collected
+			}
+			if err := b.Put(fmt.Appendf(nil, "%08d", i*7919%60000), make([]byte, 100)); err != nil {
+				return err
+			}
+		}
+		for i := range 400 {
+			if err := b.Put(fmt.Appendf(nil, "z%08d", i*7919%60000), make([]byte, 100)); err != nil {
+				return err
+			}
+		}
+		b.Get([]byte("x"))
+		return nil
+	}))
+	if n := cap(db.pager.flight.ordered); n > 2*flightBytes {
+		t.Errorf("a store at rest keeps %d bytes to write leaves from, with a limit of %d", n, limit)
 	}
 }

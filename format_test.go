@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"go/constant"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -422,6 +423,45 @@ func TestFormatLog(t *testing.T) {
 	})
 	doc.holds(t, "Record", b[log.link:log.target], vars{"p": 16, "e": 512}, record)
 	doc.holds(t, "Link", next, nil, fields{"offset": uint64(log.target), "epoch": uint64(0x2222222222222222)})
+}
+
+// TestFormatTail holds the table and the example of a run.
+func TestFormatTail(t *testing.T) {
+	doc := readPaper(t, "FORMAT.md")
+	name := filepath.Join(t.TempDir(), logName("app.db"))
+	log, err := wal.Create(vfs.OS, name, 0o600, exampleID, 9, 10240, wal.Options{Rand: func() uint64 { return 0x1111111111111111 }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := []int64{log.End().Offset}
+	for tx, item := range []string{"ada1815", "bob1852"} {
+		g := wal.Group{Unawaited: true}
+		var ops wal.Ops
+		ops.Put([]byte(item[:3]), []byte(item[3:]))
+		g.Add(uint64(71+tx), ops)
+		end, err := log.Append(&g)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at = append(at, end.Offset)
+	}
+	if err := log.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc.shows(t, "log tail", b[at[0]:at[2]])
+	payload := []byte("\x0a\x02\x03bob\x041852")
+	sum := xxhash.NewWithSeed(xxhash.Sum64(b[at[0]:][:80]))
+	sum.Write(b[at[1]+8 : at[1]+24+int64(len(payload))])
+	check := xxhash.NewWithSeed(xxhash.Sum64(b[at[0]:][:80]))
+	check.Write(b[at[1]+8 : at[1]+20])
+	doc.holds(t, "Tail", b[at[1]:at[2]], vars{"p": len(payload), "e": int(at[2] - at[1])}, fields{
+		"checksum": sum.Sum64(), "first transaction": uint64(72), "payload length": uint64(len(payload)), "check": check.Sum64() & math.MaxUint32,
+		"payload": payload, "padding": make([]byte, at[2]-at[1]-24-int64(len(payload))),
+	})
 }
 
 // TestFormatOps holds the table of operations, each with an example.

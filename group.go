@@ -28,6 +28,7 @@ type group struct {
 	first   [1][]byte // room for late
 	lateOps int
 	taken   bool     // it is being applied, or was tried to be
+	united  bool     // late has been given to the group before
 	leaves  int      // that late touches, at most
 	kept    [][]byte // operations of others that the record needs until it has been appended
 
@@ -79,6 +80,8 @@ type groups struct {
 	written []*frame    // in the data file now; the next writer takes them off the heap
 	pins    []page.TxID // scratch
 	spare   []*wal.Group
+
+	spareGroups []*group // empty, and known to nobody
 }
 
 // hold adds the frames of a commit to those that the data file lacks. mu is held.
@@ -108,7 +111,12 @@ func (g *groups) tidy() {
 
 // newGroup returns an empty group with a log buffer that has been used before.
 func (g *groups) newGroup() *group {
-	n := &group{}
+	var n *group
+	if k := len(g.spareGroups); k > 0 {
+		n, g.spareGroups = g.spareGroups[k-1], g.spareGroups[:k-1]
+	} else {
+		n = new(group)
+	}
 	if k := len(g.spare); k > 0 {
 		n.log, g.spare = g.spare[k-1], g.spare[:k-1]
 	} else {
@@ -204,7 +212,7 @@ func (db *DB) lead() {
 	if idle {
 		return
 	}
-	if err := db.log.Sync(); err != nil {
+	if err := db.syncLog(); err != nil {
 		db.poison(err)
 		return
 	}
@@ -219,14 +227,21 @@ func (db *DB) lead() {
 		db.crowd += n.syncs
 		db.acknowledge(n)
 	}
-	if db.shows() {
+	early := db.readersAbout()
+	if early || db.shows() {
 		g.mu.Unlock()
-		db.show()
+		if early {
+			db.publishEarly()
+		}
+		if db.shows() {
+			db.show()
+		}
 		g.mu.Lock()
 		if db.poisoned() != nil { // meanwhile; all of them have been told
 			return
 		}
 	}
+	db.known.Store(db.acked.Load())
 	for _, n := range covered {
 		n.durable = true
 		n.wake()
@@ -234,6 +249,23 @@ func (db *DB) lead() {
 	clear(covered)
 	g.sealed = slices.DeleteFunc(g.sealed, func(n *group) bool { return n.durable })
 }
+
+// readersAbout reports whether what has just become durable should be published before anybody is told of it, since readers come and go and it is little: they
+// read on what was shown before meanwhile. Once somebody has been told they would have to wait. groups.mu is held.
+func (db *DB) readersAbout() bool {
+	g := &db.groups
+	return g.late.leaves <= earlyLeaves && g.late.bytes <= earlyBytes && g.pendingFrames <= earlyFrames && db.published.Load().read.Load()
+}
+
+// publishEarly publishes before anybody is told. An error is the next reader's, who tries again.
+func (db *DB) publishEarly() { _ = db.publish() }
+
+// What is published before it is acknowledged, at most: with more the next sync would have to wait.
+const (
+	earlyLeaves = 8
+	earlyBytes  = 64 << 10
+	earlyFrames = 64
+)
 
 // gatherCrowd lets others who are about to commit join the open group, if the last sync has served several: a sync costs as much
 // as many commits do. It does not wait for anybody, but gives its turn to those who are ready to run, as long as the group grows by that. The caller
@@ -281,6 +313,7 @@ func (db *DB) acknowledgeHead() {
 	if db.head.tx > page.TxID(db.acked.Load()) {
 		db.groups.acked = db.head
 		db.acked.Store(uint64(db.head.tx))
+		db.known.Store(uint64(db.head.tx))
 	}
 }
 

@@ -71,6 +71,10 @@ func (f *hookFile) Allocate(off, n int64) error {
 	return f.around(vfs.KindAllocate, off, nil, func() error { return f.File.Allocate(off, n) })
 }
 
+func (f *hookFile) WriteOut(off, n int64, wait bool) error {
+	return f.around(vfs.KindMsync, off, nil, func() error { return f.File.WriteOut(off, n, wait) })
+}
+
 func (f *hookFile) DropCache(n int64) error {
 	return f.around(vfs.KindDrop, n, nil, func() error { return f.File.DropCache(n) })
 }

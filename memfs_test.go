@@ -236,6 +236,7 @@ func (f *memFile) Share(int64) (vfs.Shared, error) { return nil, errors.ErrUnsup
 func (f *memFile) Medium() (vfs.Medium, error) { return vfs.Medium{}, nil }
 
 func (f *memFile) DropCache(int64) error              { return nil }
+func (f *memFile) WriteOut(int64, int64, bool) error  { return nil }
 func (f *memFile) Lock(int64, bool) error             { return nil }
 func (f *memFile) Unlock(int64) error                 { return nil }
 func (f *memFile) LockedByOthers(int64) (bool, error) { return false, errors.ErrUnsupported }
@@ -252,11 +253,12 @@ type memMapping struct {
 	n int
 }
 
-func (m *memMapping) Bytes() []byte            { return m.f.data[:m.n:m.n] }
-func (m *memMapping) Extend(length int64) bool { return length <= int64(m.n) }
-func (m *memMapping) Sync(off, n int64) error  { return nil }
-func (m *memMapping) WillNeed(off, n int64)    {}
-func (m *memMapping) Close() error             { return nil }
+func (m *memMapping) Bytes() []byte              { return m.f.data[:m.n:m.n] }
+func (m *memMapping) Extend(length int64) bool   { return length <= int64(m.n) }
+func (m *memMapping) Sync(off, n int64) error    { return nil }
+func (m *memMapping) WillNeed(off, n int64)      {}
+func (m *memMapping) Resident(off, n int64) bool { return false }
+func (m *memMapping) Close() error               { return nil }
 func (m *memMapping) Populate(off, n int64) error {
 	if info, _ := m.f.Stat(); off+n > (info.Size+sweepPage-1)/sweepPage*sweepPage {
 		return vfs.ErrFault

@@ -89,9 +89,8 @@ func TestPublishedStateIsPinned(t *testing.T) {
 	if snapshot.tx != target {
 		t.Fatalf("published is %d, not %d", snapshot.tx, target)
 	}
-	tx := &Tx{db: db, id: snapshot.tx, view: snapshot.view, snapshot: snapshot}
-	tx.root.tx = tx
-	tx.root.tree.Init(snapshot.root, nil, &tx.view, nil)
+	tx := &Tx{db: db, id: snapshot.tx, snapshot: snapshot}
+	tx.readRoot()
 	pinSame(t, tx, 2)
 	must(t, db.View(func(tx *Tx) error { pinSame(t, tx, 5); return nil }))
 	must(t, db.Check())
@@ -142,8 +141,13 @@ func TestReaderOfPublishedStateIsPinned(t *testing.T) {
 	must(t, err)
 	defer tx.Rollback()
 	for round := 3; round < 7; round++ {
+		db.published.Load().read.Store(false) // the commit does not publish itself, as none does with more changes than these
 		must(t, pinRound(db, round))
 	}
+	if id := db.published.Load().tx; id != tx.ID() {
+		t.Errorf("published is %d, and should be %d still", id, tx.ID())
+	}
+	pinSame(t, tx, 2)
 	must(t, db.View(func(tx *Tx) error { pinSame(t, tx, 6); return nil }))
 	pinSame(t, tx, 2)
 }

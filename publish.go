@@ -91,7 +91,7 @@ func (db *DB) writeFrames(frames []*frame) error {
 	defer g.mu.Unlock()
 	for _, f := range frames {
 		if !f.run {
-			db.data.Trust(f.id, f.born)
+			db.data.Trust(f.buf)
 		}
 		f.written = true
 		g.release(f)

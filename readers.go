@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/foliodb/folio/btree"
 	"github.com/foliodb/folio/page"
 	"github.com/foliodb/folio/wal"
 )
@@ -30,10 +31,41 @@ type snapshot struct {
 	m    *page.Map
 	pins []pinShard
 
-	since time.Time // when it was made to be shown
+	since time.Time   // when it was made to be shown
+	read  atomic.Bool // a transaction has begun with it
+
+	// Trees that transactions share, for what is only read is the same to all of them.
+	top    btree.Tree                      // of the top-level buckets
+	opened [8]atomic.Pointer[openedBucket] // see Bucket.opened
 
 	overlay *overlay // pages of a log that was replayed in memory; nil: there are none
 	share   *shared  // in a process that reads beside others; nil elsewhere
+}
+
+// openedBucket is a top-level bucket as a transaction has found it.
+type openedBucket struct {
+	name     string
+	tree     *btree.Tree
+	sequence uint64
+}
+
+// seenBucket stands for one that was opened once: of a snapshot that few read nothing is kept, for that costs an allocation.
+var seenBucket openedBucket
+
+// place returns where the bucket of that name is kept, or may be; nil: nowhere.
+func (s *snapshot) place(name []byte) *atomic.Pointer[openedBucket] {
+	const looks = 4 // what a store with many more buckets than places loses at most
+	from := len(name)
+	if from > 0 {
+		from += int(name[from-1])
+	}
+	for i := range looks {
+		at := &s.opened[(from+i)%len(s.opened)]
+		if o := at.Load(); o == nil || o == &seenBucket || o.name == string(name) {
+			return at
+		}
+	}
+	return nil
 }
 
 // pinShard counts readers. Each has a cache line of its own: one shared counter cost 15 ns
@@ -54,7 +86,9 @@ var pinShards = func() int {
 }()
 
 func newSnapshot(s state, m *page.Map) *snapshot {
-	return &snapshot{state: s, m: m, since: time.Now(), view: m.View(s.end), pins: make([]pinShard, pinShards)}
+	n := &snapshot{state: s, m: m, since: time.Now(), view: m.View(s.end), pins: make([]pinShard, pinShards)}
+	n.top.Init(s.root, nil, &n.view, nil)
+	return n
 }
 
 // pinned counts the readers. Once the snapshot is no longer published the count
@@ -77,7 +111,7 @@ func (db *DB) pin() (*snapshot, *pinShard, error) {
 	}
 	for {
 		s := db.published.Load()
-		if db.acked.Load() > uint64(s.tx) {
+		if db.known.Load() > uint64(s.tx) {
 			db.wanted.Store(true)
 			if err := db.publish(); err != nil {
 				return nil, nil, err
@@ -89,6 +123,9 @@ func (db *DB) pin() (*snapshot, *pinShard, error) {
 		if db.published.Load() != s {
 			shard.n.Add(-1)
 			continue
+		}
+		if !s.read.Load() {
+			s.read.Store(true)
 		}
 		if db.closing.Load() {
 			db.unpin(shard)

@@ -46,8 +46,8 @@ func (db *DB) readSlots() (clean bool, err error) {
 			}
 		}
 	}
-	switch {
-	case found[0] != nil && found[1] != nil:
+	switch newer := page.ErrVersionMismatch; {
+	case found[0] != nil && found[1] != nil, errors.Is(found[0], newer), errors.Is(found[1], newer): // what another version wrote is not written over
 		return false, db.noSlot(found[0], found[1])
 	case found[0] != nil || found[1] != nil:
 		return false, nil
@@ -238,6 +238,9 @@ func (db *DB) equalise() error {
 		if db.slots[i].meta == m {
 			continue
 		}
+		if err := m.Check(i); err != nil {
+			return err
+		}
 		p := make([]byte, page.MetaSize)
 		m.Encode(p, i)
 		if _, err := db.file.WriteAt(p, int64(i)*int64(m.PageSize)); err != nil {
@@ -363,9 +366,13 @@ func (db *DB) recover() error {
 	if err != nil {
 		return errors.Join(err, f.Close())
 	}
-	res, err := db.replay(f)
+	var res replayed
+	err = db.keepOff()
 	if err == nil {
-		err = db.equalise()
+		res, err = db.replay(f)
+	}
+	if err == nil {
+		err = db.leaveAppending()
 	}
 	var jump uint64
 	if err == nil {
@@ -377,9 +384,8 @@ func (db *DB) recover() error {
 	if err != nil {
 		if res.tx != nil {
 			res.tx.abort()
-			err = errors.Join(err, db.restoreSize(before.Size))
 		}
-		return errors.Join(err, f.Close())
+		return errors.Join(err, db.restoreSize(before.Size), f.Close())
 	}
 	db.hasLog.Store(true)
 	if err := db.log.Sync(); err != nil {
@@ -389,9 +395,48 @@ func (db *DB) recover() error {
 		return err
 	}
 	if res.tx == nil {
-		return db.loadFree() // a checkpoint must know what is free
+		return nil
 	}
 	return db.commitReplay(res, jump)
+}
+
+// keepOff reads the free set, and sees to it that a replay which meets damage leaves all that either slot knows as it is. What is free by two equal slots nobody needs.
+// Of two that differ, since who died was between them, the lower one may need what is free by the higher: and that one may be found damaged when the replay has
+// already written to such pages. Then the lower slot, which was whole, would be worth nothing. So pages are taken behind those that either slot knows, until all is
+// found sound and the slots are made equal. Behind the page counts of both slots all is free, by definition; a slot that could not be read may know any page that there is.
+func (db *DB) keepOff() error {
+	if err := db.loadFree(); err != nil {
+		return err
+	}
+	a, b := &db.slots[0].meta, &db.slots[1].meta
+	if db.doubtful || db.keepsOff() || *a == *b {
+		return nil
+	}
+	from := max(a.Pages, b.Pages)
+	if a.Checkpoint == 0 || b.Checkpoint == 0 {
+		var err error
+		if from, err = db.wholePages(); err != nil {
+			if isFull(err) { // pages that are free will do, with the slots made equal before
+				return nil
+			}
+			return err
+		}
+	}
+	db.free.AppendOnly(max(from, page.FirstID))
+	db.appending = true
+	return nil
+}
+
+// leaveAppending makes the slots equal, and lets pages be taken that are free.
+func (db *DB) leaveAppending() error {
+	if err := db.equalise(); err != nil {
+		return err
+	}
+	if db.appending {
+		db.appending = false
+		db.free.AppendOnly(0)
+	}
+	return nil
 }
 
 // overtake raises the TxID of the recovered state above all that processes have been shown, or told of: so no state of this
@@ -549,6 +594,7 @@ func (db *DB) readState(m page.Meta, clean bool) (*snapshot, error) {
 	if o != nil {
 		o.view = s.m.View(m.Pages)
 		s.overlay = o
+		s.top.Init(s.root, nil, &s.view, o)
 	}
 	return s, nil
 }

@@ -29,7 +29,7 @@ func (db *DB) spacious() bool {
 	g := &db.groups
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return len(g.late.memory.spare) > 4
+	return len(g.late.memory.spare) > 4 || g.late.memory.large != nil
 }
 
 // trim gives back memory that only many commits need.

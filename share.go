@@ -223,18 +223,19 @@ func (db *DB) hasCompany() bool { return db.shows() && !db.table.Fresh }
 // putAside keeps all pages that the file has now from being allocated, as long as a process may read what another writer
 // has shown: the free set tells neither when pages were born nor when they died, and a replay allocates others than those that
 // the writer allocated who died. The writer lock is held, and nothing has been allocated.
-func (db *DB) putAside() error {
-	info, err := db.file.Stat()
-	if err != nil {
-		return err
-	}
-	pages := page.ID((info.Size + int64(db.pageSize) - 1) / int64(db.pageSize))
-	if err := db.data.Grow(pages); err != nil {
-		return err
-	}
+func (db *DB) putAside(pages page.ID) {
 	db.free.AppendOnly(max(pages, page.FirstID))
 	db.share.aside.Store(true)
-	return nil
+}
+
+// wholePages makes the file end with a whole page, and returns how many it has.
+func (db *DB) wholePages() (page.ID, error) {
+	info, err := db.file.Stat()
+	if err != nil {
+		return 0, err
+	}
+	pages := page.ID((info.Size + int64(db.pageSize) - 1) / int64(db.pageSize))
+	return pages, db.data.Grow(pages)
 }
 
 // bringBack ends putAside once no process reads a snapshot of another writer any more. The tree lock is held.
@@ -384,6 +385,7 @@ func (db *DB) openShared() error {
 	db.head, db.last = s.state, s.tx
 	db.groups.acked = s.state
 	db.acked.Store(uint64(s.tx))
+	db.known.Store(uint64(s.tx))
 	db.tidyLater()
 	return nil
 }
@@ -630,6 +632,7 @@ func (db *DB) renew() error {
 		g.acked = s.state
 		g.mu.Unlock()
 		db.acked.Store(uint64(s.tx))
+		db.known.Store(uint64(s.tx))
 	}
 	db.tidyLater()
 	return nil

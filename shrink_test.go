@@ -193,7 +193,7 @@ func TestShrinkLongRun(t *testing.T) {
 func TestShrinkKeepsToMemoryLimit(t *testing.T) {
 	for _, size := range []int{4096, 65536} {
 		db := mustOpen(t, &Options{PageSize: size, MemoryLimit: minLimit})
-		if n := int64(db.shrinkMoves()); n < 1 || n*int64(size) > minLimit {
+		if n := int64(db.shrinkMoves(maxShrinkMoves * visitsPerMove)); n < 1 || n*int64(size) > minLimit {
 			t.Errorf("%d pages of %d bytes in one transaction", n, size)
 		}
 	}

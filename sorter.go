@@ -28,6 +28,7 @@ type sorter struct {
 	paths   []wal.Path
 	numbers map[string]uint32 // of paths
 	changes []change
+	ahead   []btree.Change
 	fetched byte // keeps the compiler from leaving out what fetch reads
 }
 
@@ -66,6 +67,13 @@ func (s *sorter) add(ops wal.Ops) error {
 	})
 }
 
+// expect gives numbers to buckets, from 0 on.
+func (s *sorter) expect(paths []wal.Path) {
+	for _, p := range paths {
+		s.bucket(p)
+	}
+}
+
 func (s *sorter) bucket(path wal.Path) uint32 {
 	if i := len(s.paths) - 1; i >= 0 && bytes.Equal(s.paths[i], path) {
 		return uint32(i)
@@ -95,52 +103,89 @@ func (s *sorter) op(c *change) wal.Op { return wal.DecodeAt(s.parts[c.part], int
 
 // compare orders by bucket and key, and what is done to one key by time.
 func (s *sorter) compare(a, b change) int {
+	if c := s.compareKeys(&a, &b); c != 0 {
+		return c
+	}
+	return byTime(a, b)
+}
+
+// compareKeys orders by bucket and key. Heads are those of the whole key.
+func (s *sorter) compareKeys(a, b *change) int {
 	switch {
 	case a.bucket != b.bucket:
 		return cmp.Compare(a.bucket, b.bucket)
 	case a.head != b.head:
 		return cmp.Compare(a.head, b.head)
 	}
-	if c := bytes.Compare(s.op(&a).Key, s.op(&b).Key); c != 0 {
-		return c
-	}
-	return byTime(a, b)
+	return bytes.Compare(s.op(a).Key, s.op(b).Key)
 }
 
 // apply does the operations in the tree, of those on one key the last, and forgets them.
-func (s *sorter) apply(tx *Tx) (err error) {
-	defer s.reset()
+func (s *sorter) apply(tx *Tx) error {
 	s.sort()
+	return s.applySorted(tx)
+}
+
+// applySorted is apply for who has sorted them. That cannot be done twice: heads are not those of whole keys any more.
+func (s *sorter) applySorted(tx *Tx) (err error) {
+	defer s.reset()
 	defer s.send(tx.db)()
 	p := &tx.db.pager
 	p.sorted = true
 	defer func() {
-		p.sorted = false
-		if lerr := p.land(); err == nil {
+		if lerr := p.endFlights(); err == nil {
 			err = lerr
 		}
 	}()
-	var b *Bucket
-	for i := range s.changes {
-		if i%fetchAhead == 0 {
-			s.fetch(s.changes[i:min(i+fetchAhead, len(s.changes))])
+	for i := 0; i < len(s.changes); {
+		b, err := tx.walk(s.paths[s.changes[i].bucket])
+		if err != nil {
+			return err
 		}
-		c := &s.changes[i]
-		if i == 0 || c.bucket != s.changes[i-1].bucket {
-			if b, err = tx.walk(s.paths[c.bucket]); err != nil {
-				return err
-			}
-		}
-		op := s.op(c)
-		if i+1 < len(s.changes) && s.isLater(c, &s.changes[i+1], op.Key) {
-			continue
-		}
-		if err := b.change(&op); err != nil {
+		if i, err = s.changeBucket(b, i); err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+// changeBucket does the changes to one bucket, which begin with number i, and returns the number behind the last.
+func (s *sorter) changeBucket(b *Bucket, i int) (int, error) {
+	bucket := s.changes[i].bucket
+	ahead := s.ahead[:0]
+	defer func() { s.ahead = ahead }()
+	for {
+		for ; len(ahead) < lookAhead && i < len(s.changes) && s.changes[i].bucket == bucket; i++ {
+			if i%fetchAhead == 0 {
+				s.fetch(s.changes[i:min(i+fetchAhead, len(s.changes))])
+			}
+			c := &s.changes[i]
+			op := s.op(c)
+			if i+1 < len(s.changes) && s.isLater(c, &s.changes[i+1], op.Key) {
+				continue
+			}
+			ahead = append(ahead, btree.Change{Key: op.Key, Value: op.Value, Delete: op.Kind == wal.OpDelete})
+		}
+		if len(ahead) == 0 {
+			return i, nil
+		}
+		done, enough := 0, 0
+		if len(ahead) == lookAhead {
+			enough = lookAhead / 2
+		}
+		for len(ahead)-done > enough {
+			n, err := b.change(ahead[done:])
+			if err != nil {
+				return i, err
+			}
+			done += n
+		}
+		ahead = ahead[:copy(ahead, ahead[done:])]
+	}
+}
+
+// lookAhead is how many changes the tree may look at, at most; half as many at least while there are more.
+const lookAhead = 1 << 10
 
 // fetchAhead is how many operations are fetched from memory at once.
 const fetchAhead = 16
@@ -167,25 +212,26 @@ func (s *sorter) reset() {
 	clear(s.parts)
 	clear(s.paths)
 	clear(s.numbers)
+	clear(s.ahead[:cap(s.ahead)])
 	if cap(s.changes) > keepChanges {
 		s.changes = nil
 	}
 	s.parts, s.paths, s.changes = s.parts[:0], s.paths[:0], s.changes[:0]
 }
 
-// change does one operation in the tree.
-func (b *Bucket) change(op *wal.Op) (err error) {
+// change does the first of some changes in the tree, and as many behind it as the tree likes. It returns how many.
+func (b *Bucket) change(ahead []btree.Change) (n int, err error) {
 	if err := b.tx.db.pager.relieve(); err != nil {
-		return err
+		return 0, err
 	}
-	if op.Kind == wal.OpPut {
-		_, err = b.tree.Put(op.Key, op.Value, false)
+	if c := &ahead[0]; c.Delete {
+		_, err = b.tree.Delete(c.Key, false)
 	} else {
-		_, err = b.tree.Delete(op.Key, false)
+		n, err = b.tree.PutAhead(c.Key, c.Value, ahead[1:])
 	}
 	b.dirty, b.tx.changed = true, true
 	if errors.Is(err, btree.ErrKind) {
 		err = ErrIncompatibleValue
 	}
-	return err
+	return n + 1, err
 }

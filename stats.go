@@ -54,7 +54,7 @@ func (db *DB) Stats() Stats {
 	s := Stats{
 		PageSize:    db.pageSize,
 		Poisoned:    db.poisoned() != nil,
-		LastTx:      TxID(db.acked.Load()),
+		LastTx:      TxID(db.known.Load()),
 		Commits:     db.stats.commits.Load(),
 		Rollbacks:   db.stats.rollbacks.Load(),
 		Groups:      db.stats.groups.Load(),
@@ -212,15 +212,18 @@ func (b *Bucket) treeStats(e entry, waiting *[]entry, seen map[page.ID]bool) Buc
 		s.Depth = int(e.header.Level) + 1
 	}
 	db := b.tx.db
-	var pages btree.Reader = &b.tx.view
+	var pages btree.Reader
+	var view *page.View
 	var w btree.Writer
 	if b.tx.writing != nil {
 		pages, w = &db.pager, &db.pager
-	} else if o := b.tx.readWriter(); o != nil {
-		pages, w = o, o
+	} else if view = &b.tx.snapshot.view; b.tx.snapshot.overlay != nil {
+		pages, w = b.tx.snapshot.overlay, b.tx.snapshot.overlay
+	} else {
+		pages = view
 	}
 	var t btree.Tree
-	t.Init(e.header, e.image, &b.tx.view, w)
+	t.Init(e.header, e.image, view, w)
 	t.Check(btree.Checker{
 		Found: func(e *page.CorruptError) { b.tx.spoil(e) },
 		Page: func(id page.ID, level int, _ btree.Place) bool {

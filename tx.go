@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/foliodb/folio/btree"
@@ -38,11 +39,10 @@ type TxID = page.TxID
 type Tx struct {
 	db       *DB
 	id       page.TxID
-	view     page.View
 	snapshot *snapshot
 	shard    *pinShard
 	root     Bucket
-	first    Bucket // the first bucket that a read transaction opens: saves an allocation
+	first    Bucket // the first bucket that is opened: saves an allocation
 	used     atomic.Bool
 	broken   atomic.Pointer[error] // first damage met
 	trace    *trace                // Options.TraceReaders
@@ -56,10 +56,13 @@ type writing struct {
 	deferred     bool    // the tree is not touched: see backlog
 	holdsTree    bool    // the tree lock
 	postponed    int     // puts and deletions that the tree does not have, the last in ops
+	stash        *stash  // what the tree lacks besides, from before these; nil: nothing
 	leaf         page.ID // that the last one is about
 	leaves       int     // how often that was another one than before
 	caught       int     // of a transaction in the tree: where in ops they begin
 	streak       int     // puts and deletions since anything else was done in the tree: see collects
+	rising       bool    // each of the puts so far was of a higher key than the one before, in one bucket
+	highest      []byte  // the last of these
 	lost         bool    // the tree has only some of what the transaction has done, for good: that has failed
 	large        bool    // ops is the store's large buffer
 	restructures bool    // buckets have been made, deleted or moved
@@ -75,6 +78,25 @@ type writing struct {
 	onCommit   []func()
 	dropping   map[page.ID]bool // roots of buckets being deleted, against cycles
 	stats      TxStats
+
+	rootNesting nesting // of Tx.root
+
+	// Of Tx.first.
+	firstNesting nesting
+	firstName    [32]byte
+	firstChild   [1]*Bucket
+
+	names [2][]byte // scratch of log
+}
+
+// writings are parts of write transactions that have ended, to be used again. A handle that the user still has of such a transaction, of a bucket or a
+// cursor of it, must not look there: all of them ask first whether the transaction is done.
+var writings = sync.Pool{New: func() any { return new(writing) }}
+
+// recycle gives back what only a write transaction has. It has ended, and its goroutine does nothing more with it.
+func (tx *Tx) recycle() {
+	*tx.writing = writing{}
+	writings.Put(tx.writing)
 }
 
 // Begin starts a transaction. A read transaction does not wait, except that it may write
@@ -94,14 +116,17 @@ func (db *DB) Begin(writable bool) (*Tx, error) {
 	if err != nil {
 		return nil, err
 	}
-	tx := &Tx{db: db, id: s.tx, view: s.view, snapshot: s, shard: shard}
-	tx.root.tx = tx
-	tx.root.tree.Init(s.root, nil, &tx.view, tx.readWriter())
-	tx.root.sequence = s.root.Sequence
+	tx := &Tx{db: db, id: s.tx, snapshot: s, shard: shard}
+	tx.readRoot()
 	if db.opts.TraceReaders {
 		db.traces.add(tx)
 	}
 	return tx, nil
+}
+
+// readRoot readies the root of a transaction that reads its snapshot.
+func (tx *Tx) readRoot() {
+	tx.root.tx, tx.root.tree, tx.root.sequence = tx, &tx.snapshot.top, tx.snapshot.root.Sequence
 }
 
 // readWriter is what a read transaction reads through besides its view: nothing, or the overlay of a store
@@ -146,17 +171,10 @@ func (db *DB) prepareWrite() (*Tx, error) {
 		return nil, err
 	}
 
-	all := new(struct { // one allocation
-		tx   Tx
-		w    writing
-		root nesting
-	})
-	tx := &all.tx
-	tx.db, tx.id, tx.writing = db, db.last+1, &all.w
+	tx := &Tx{db: db, id: db.last + 1, writing: writings.Get().(*writing)}
 	tx.durability, tx.ops = db.opts.Durability, db.opsBuffer[:0]
 	db.life.RLock() // cannot block for long: Close takes the writer lock first
-	tx.root.tx = tx
-	tx.root.nesting = &all.root
+	tx.root.tx, tx.root.tree, tx.root.nesting = tx, &tx.rootNesting.own, &tx.rootNesting
 	if db.deferring() {
 		tx.deferTx()
 		return tx, nil
@@ -190,12 +208,14 @@ func (tx *Tx) end() {
 	tx.done.Store(true)
 	switch {
 	case tx.large:
+		tx.db.giveLargeOps()
 	case len(tx.ops) >= wal.LargeOps || cap(tx.ops) > keepOps:
 		tx.db.opsBuffer = nil
 	case tx.ops != nil:
 		tx.db.opsBuffer = tx.ops[:0]
 	}
 	tx.ops = nil
+	tx.db.highest = tx.highest[:0]
 	if tx.holdsTree {
 		tx.holdsTree = false
 		tx.db.unlockTree()
@@ -213,6 +233,7 @@ func (tx *Tx) abort() {
 	tx.end()
 	db.writer.Unlock()
 	db.leave()
+	tx.recycle()
 }
 
 // Commit makes the transaction's changes part of the store and returns when they are as durable as the
@@ -233,13 +254,14 @@ func (tx *Tx) Commit() error {
 
 // finish commits and then calls what OnCommit was given.
 func (tx *Tx) finish() error {
-	if err := tx.commit(); err != nil {
-		return err
+	err := tx.commit()
+	if err == nil {
+		for _, fn := range tx.onCommit {
+			fn()
+		}
 	}
-	for _, fn := range tx.onCommit {
-		fn()
-	}
-	return nil
+	tx.recycle()
+	return err
 }
 
 // Rollback ends the transaction and forgets its changes. A second one is ErrTxClosed, so
@@ -500,7 +522,7 @@ func (tx *Tx) Size() int64 {
 	if tx.writing != nil {
 		return int64(tx.db.free.End()) * int64(tx.db.pageSize)
 	}
-	return int64(tx.view.Count()) * int64(tx.db.pageSize)
+	return int64(tx.snapshot.view.Count()) * int64(tx.db.pageSize)
 }
 
 // Root returns the top-level bucket. It holds keys as well as buckets.

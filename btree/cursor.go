@@ -150,7 +150,7 @@ func (c *Cursor) move(dir int) (key, value []byte, bucket bool, err error) {
 	if c.err != nil || c.key == nil {
 		return nil, nil, false, c.err
 	}
-	was := c.key
+	was, from, at := c.key, c.leaf, c.i
 	known := c.leaf != nil && c.gen == c.t.gen
 	i := c.i + dir
 	if !known {
@@ -175,13 +175,26 @@ func (c *Cursor) move(dir int) (key, value []byte, bucket bool, err error) {
 		return nil, nil, false, nil
 	}
 	key, value, bucket, err = c.take()
-	if err == nil && bytes.Compare(key, was)*dir <= 0 {
+	if err == nil && !(known && c.leads(from, at, dir)) && bytes.Compare(key, was)*dir <= 0 {
 		err = c.disorder()
 	}
 	if err != nil {
 		return c.fail(err)
 	}
 	return key, value, bucket, nil
+}
+
+// leads reports whether the beginning of its key alone tells that the cursor's item lies in direction dir of item i of leaf l.
+func (c *Cursor) leads(l page.Leaf, i, dir int) bool {
+	t := c.t
+	if t.w != nil || t.root == 0 {
+		return false
+	}
+	a, n := t.v.Lead(l, i)
+	b, m := t.v.Lead(c.leaf, c.i)
+	rest := 64 - 8*min(n, m) // with no bytes both are zero
+	a, b = a>>rest, b>>rest
+	return dir > 0 && a < b || dir < 0 && a > b
 }
 
 // reach makes i, which may lie one before or behind the leaf's entries, the cursor's position, in the neighbouring leaf
@@ -215,6 +228,9 @@ func (c *Cursor) take() (key, value []byte, bucket bool, err error) {
 	return key, value, bucket, err
 }
 
+// fewItems is how close to its leaf's end a cursor is placed for the next leaf to be asked for at once.
+const fewItems = 16
+
 // descend goes to the leaf in which key belongs, and returns where in it.
 func (c *Cursor) descend(key []byte) (i int, found bool, err error) {
 	t := c.t
@@ -226,6 +242,7 @@ func (c *Cursor) descend(key []byte) (i int, found bool, err error) {
 		return t.searchLeaf(t.image, key)
 	}
 	id, born := t.root, page.TxID(math.MaxUint64)
+	var next page.ID // the leaf behind
 	for level := int(t.level); ; level-- {
 		p, err := t.load(id, level, born)
 		if err != nil {
@@ -236,7 +253,11 @@ func (c *Cursor) descend(key []byte) (i int, found bool, err error) {
 				return 0, false, emptyLeaf(id)
 			}
 			c.enter(p)
-			return t.searchLeaf(c.leaf, key)
+			i, found, err = t.searchLeaf(c.leaf, key)
+			if next != 0 && page.CountOf(p)-i < fewItems {
+				t.v.Ahead(next)
+			}
+			return i, found, err
 		}
 		b := page.Branch(p)
 		i, err := t.searchBranch(b, key)
@@ -245,6 +266,12 @@ func (c *Cursor) descend(key []byte) (i int, found bool, err error) {
 		}
 		c.path[level] = frame{id, int32(i)}
 		id, born = b.Child(i), page.BornOf(p)
+		if level == 1 && t.w == nil {
+			t.v.Ahead(id)
+			if i+1 < b.Count() {
+				next = b.Child(i + 1)
+			}
+		}
 	}
 }
 
@@ -267,6 +294,10 @@ func (c *Cursor) turn(dir int) (bool, error) {
 		}
 		f.i = int32(i)
 		id := b.Child(i)
+		// Two leaves ahead: one is looked through in about the time that the memory takes.
+		if j := i + 2*dir; level == 1 && t.w == nil && j >= 0 && j < b.Count() {
+			t.v.Ahead(b.Child(j))
+		}
 		if p, err = t.load(id, level-1, page.BornOf(p)); err != nil {
 			return false, err
 		}
@@ -291,6 +322,12 @@ func (c *Cursor) down(p []byte, id page.ID, level, dir int) error {
 		}
 		c.path[level] = frame{id, int32(i)}
 		id = b.Child(i)
+		if level == 1 && c.t.w == nil {
+			c.t.v.Ahead(id)
+			if j := i + dir; j >= 0 && j < b.Count() {
+				c.t.v.Ahead(b.Child(j))
+			}
+		}
 		var err error
 		if p, err = c.t.load(id, level-1, page.BornOf(p)); err != nil {
 			return err

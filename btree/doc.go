@@ -8,6 +8,7 @@
 //	search.go   finding the place of a key, long keys included
 //	put.go      Put
 //	split.go    room for an entry: compaction, evening out with a sibling, splitting
+//	spread.go   many changes side by side
 //	delete.go   Delete
 //	merge.go    joining what has become small
 //	range.go    DeleteRange and Drop, which cut whole subtrees off unread

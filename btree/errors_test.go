@@ -112,6 +112,20 @@ func TestErrorsAreReported(t *testing.T) {
 			return err
 		}),
 		"delete": all(func(t *Tree, k []byte) error { _, err := t.Delete(k, false); return err }),
+		"put ahead": func(t *Tree) error {
+			var batch []Change
+			for _, k := range keys {
+				batch = append(batch, Change{Key: append(bytes.Clone(k), 1), Value: make([]byte, 300)}, Change{Key: append(bytes.Clone(k), 2), Value: make([]byte, 300)})
+			}
+			for i := 0; i < len(batch); i++ {
+				done, err := t.PutAhead(batch[i].Key, batch[i].Value, batch[i+1:])
+				if err != nil {
+					return err
+				}
+				i += done
+			}
+			return nil
+		},
 		"delete from the end": func(t *Tree) error {
 			for i := range keys {
 				if _, err := t.Delete(keys[len(keys)-1-i], false); err != nil && err != ErrKind {

@@ -3,6 +3,7 @@ package btree
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"io"
 	"math"
 	"math/rand/v2"
@@ -349,5 +350,63 @@ func TestNumbersThatLie(t *testing.T) {
 	tree.Check(Checker{Found: func(*page.CorruptError) { n++ }})
 	if n == 0 {
 		t.Error("a level of 30 passes")
+	}
+}
+
+// A hostile file whose branches lead to the same two leaves again and again: x says only the first four bytes of its key
+// by its head (prefix 0), y all eight (prefix 4).
+func TestLeadsOfLeavesWithOtherPrefixes(t *testing.T) {
+	for _, dir := range []int{+1, -1} {
+		m := newMemory(4096)
+		leaf := func(keys ...string) []byte {
+			id, p, _ := m.Alloc()
+			l := page.InitLeaf(p, id, 1)
+			for i, k := range keys {
+				l.Insert(i, page.Entry{Key: []byte(k), KeyLen: len(k), Value: []byte("v"), ValLen: 1})
+			}
+			return p
+		}
+		x := leaf("A", "abcdzzzz")
+		page.Leaf(x).Remove(0)
+		y := leaf("abcdaaaa", "abcdbbbb")
+		pages := [][]byte{x, y}
+		branch := func(level int, a, b []byte) []byte {
+			id, p, _ := m.Alloc()
+			br := page.InitBranch(p, id, 1, level)
+			br.Insert(0, page.Sep{}, page.IDOf(a), 2, false)
+			br.Insert(1, page.Sep{Key: []byte("b"), Len: 1}, page.IDOf(b), 2, false)
+			pages = append(pages, p)
+			return p
+		}
+		top := branch(1, x, y)
+		for level := 2; level < 23; level++ {
+			top = branch(level, top, top)
+		}
+		for _, p := range pages {
+			page.Seal(p)
+		}
+		v := m.publish(t)
+		var tree Tree
+		tree.Init(page.BucketHeader{Items: 4, Root: page.IDOf(top), Level: uint8(page.LevelOf(top))}, nil, &v, nil)
+		var c Cursor
+		c.Init(&tree)
+		move := c.Next
+		k, _, _, err := c.First()
+		if dir < 0 {
+			move = c.Prev
+			k, _, _, err = c.Last()
+		}
+		n, wrong := 0, 0
+		for k != nil && n < 100_000 {
+			was := string(k)
+			if k, _, _, err = move(); k != nil {
+				if n++; (string(k) > was) != (dir > 0) {
+					wrong++
+				}
+			}
+		}
+		if wrong > 0 || !errors.Is(err, page.ErrCorrupt) {
+			t.Errorf("direction %d: %d steps, %d against the order, error %v", dir, n, wrong, err)
+		}
 	}
 }

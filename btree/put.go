@@ -3,6 +3,7 @@ package btree
 import (
 	"bytes"
 	"fmt"
+	"math"
 
 	"github.com/foliodb/folio/page"
 )
@@ -49,6 +50,27 @@ func (t *Tree) Put(key, value []byte, bucket bool) (added bool, err error) {
 			return false, err
 		}
 	}
+	return t.putAt(pa, i, found, key, value, bucket)
+}
+
+// Append is Put of a key above all others, as long as the one before was one too. It reports whether it has put it; otherwise nothing has changed.
+func (t *Tree) Append(key, value []byte) (done bool, err error) {
+	l := t.lastLeaf()
+	if l == nil {
+		return false, nil
+	}
+	// Not Search: where all come behind the last one there is nothing to look for.
+	n := l.Count()
+	if n == 0 || bytes.Compare(l.Key(n-1), key) >= 0 || !t.ownWay(true) {
+		return false, nil
+	}
+	t.gen++
+	_, err = t.putAt(&t.last.pa, n, false, key, value, false)
+	return err == nil, err
+}
+
+// putAt is Put for who has gone down to the leaf, and found the key, or the place for it, at entry i.
+func (t *Tree) putAt(pa *path, i int, found bool, key, value []byte, bucket bool) (added bool, err error) {
 	l := page.Leaf(pa[0].p)
 	if found && l.IsBucket(i) != bucket {
 		return false, ErrKind
@@ -77,34 +99,47 @@ func (t *Tree) Put(key, value []byte, bucket bool) (added bool, err error) {
 type trail struct {
 	gen uint64 // of the tree when the way was right: 0, never
 	pa  path
+
+	ahead []Change // of PutAhead
+	taken int      // how many of these have been done
 }
 
 // rejoin reports whether key belongs in the leaf that the last Put has changed, and where. Nothing has changed the tree since, and
 // every page on the way is still the transaction's own and on the heap. Between two entries of the leaf there is room for no other
 // leaf, nor behind the last one of all.
 func (t *Tree) rejoin(key []byte) (i int, found, ok bool) {
-	if t.last == nil || t.last.gen != t.gen {
+	l := t.lastLeaf()
+	if l == nil {
 		return 0, false, false
 	}
-	pa := &t.last.pa
-	p := t.w.Own(pa[0].id)
-	if p == nil || page.FlagsOf(p)&page.FlagLong != 0 {
-		return 0, false, false
-	}
-	l := page.Leaf(p)
 	i, found = l.Search(key)
-	rightmost := !found && i == l.Count()
-	if !found && i == 0 {
+	if !found && i == 0 || !t.ownWay(!found && i == l.Count()) {
 		return 0, false, false
-	}
-	pa[0].p = p
-	for level := 1; level <= int(t.level); level++ {
-		s := &pa[level]
-		if s.p = t.w.Own(s.id); s.p == nil || rightmost && s.i != page.CountOf(s.p)-1 {
-			return 0, false, false
-		}
 	}
 	return i, found, true
+}
+
+// lastLeaf returns the leaf that the last Put has changed; nil: the tree has changed since, or the leaf is not the transaction's own any more, or has long keys.
+func (t *Tree) lastLeaf() page.Leaf {
+	if t.last == nil || t.last.gen != t.gen {
+		return nil
+	}
+	s := &t.last.pa[0]
+	if s.p = t.w.Own(s.id); s.p == nil || page.FlagsOf(s.p)&page.FlagLong != 0 {
+		return nil
+	}
+	return page.Leaf(s.p)
+}
+
+// ownWay reports whether all branches on the way of the last Put are the transaction's own still, and, if it has to be, whether that is the way to the last leaf.
+func (t *Tree) ownWay(rightmost bool) bool {
+	for level := 1; level <= int(t.level); level++ {
+		s := &t.last.pa[level]
+		if s.p = t.w.Own(s.id); s.p == nil || rightmost && s.i != page.CountOf(s.p)-1 {
+			return false
+		}
+	}
+	return true
 }
 
 // descend goes down to the leaf in which key belongs, and makes every page on the way the transaction's own.
@@ -188,6 +223,29 @@ func (t *Tree) count(pa *path, n uint64) {
 		s := &pa[level]
 		b := page.Branch(s.p)
 		b.SetItems(s.i, min(b.Items(s.i)+n, maxItems))
+	}
+}
+
+// Above reports whether key is above all keys of the tree.
+func (t *Tree) Above(key []byte) (bool, error) {
+	if t.root == 0 {
+		return t.image == nil || t.image.Count() == 0, nil
+	}
+	id, born := t.root, page.TxID(math.MaxUint64)
+	for level := int(t.level); ; level-- {
+		p, err := t.load(id, level, born)
+		if err != nil {
+			return false, err
+		}
+		n := page.CountOf(p)
+		if n == 0 {
+			return true, nil // a root, or damage that a Put will find
+		}
+		if level == 0 {
+			last, err := t.key(page.Leaf(p), n-1)
+			return err == nil && bytes.Compare(last, key) < 0, err
+		}
+		id, born = page.Branch(p).Child(n-1), page.BornOf(p)
 	}
 }
 

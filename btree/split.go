@@ -54,6 +54,11 @@ func (t *Tree) makeRoom(pa *path, i int, e page.Entry, s side) error {
 		return must(page.Leaf(pa[0].p).Insert(i, e), pa[0].id)
 	}
 	if s == middle && t.level > 0 {
+		if t.last != nil && len(t.last.ahead) > 0 && pa == &t.last.pa {
+			if done, err := t.spread(e); done || err != nil {
+				return err
+			}
+		}
 		done, err := t.evenOut(pa, i, e)
 		if done || err != nil {
 			return err
@@ -189,7 +194,7 @@ func leafHalf(l page.Leaf) half {
 }
 
 func branchHalf(b page.Branch) half {
-	return half{page.IDOf(b), b.Total(), page.FlagsOf(b)&page.FlagRefs != 0}
+	return half{page.IDOf(b), min(b.Total(), maxItems), page.FlagsOf(b)&page.FlagRefs != 0}
 }
 
 // describe makes child i of b the page h.

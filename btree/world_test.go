@@ -80,17 +80,20 @@ type place struct {
 
 // world runs operations against a tree and a model.
 type world struct {
-	t      testing.TB
-	s      source
-	m      *memory
-	tree   Tree
-	model  model
-	shared []byte // what keys have in common
-	stems  []int  // lengths of it that keys begin with
-	serial uint64
-	places [3]place
-	shown  []shown
-	trace  func(format string, args ...any)
+	appended int // keys put by Append
+
+	t       testing.TB
+	s       source
+	m       *memory
+	tree    Tree
+	model   model
+	shared  []byte // what keys have in common
+	stems   []int  // lengths of it that keys begin with
+	serial  uint64
+	places  [3]place
+	shown   []shown
+	spreads int // changes that were made ahead
+	trace   func(format string, args ...any)
 }
 
 // stemSets are lengths of what keys have in common. Where the first is negative, that comes behind a byte in which the keys
@@ -293,6 +296,18 @@ func (w *world) put(key []byte, bucket bool) {
 	w.trace("put %s (%d) value %d bucket %v", brief(key), len(key), len(value), bucket)
 	i, there := w.model.search(key)
 	wrong := there && w.model[i].bucket != bucket
+	if !bucket && w.serial%2 == 0 {
+		done, err := w.tree.Append(key, value)
+		w.must(err)
+		if done {
+			w.appended++
+			if i < len(w.model) {
+				w.failf("appended, and %d keys are not below", len(w.model)-i)
+			}
+			w.model = append(w.model, record{key, value, false})
+			return
+		}
+	}
 	added, err := w.tree.Put(key, value, bucket)
 	if wrong {
 		if err != ErrKind {

@@ -2,6 +2,7 @@ package fuzz
 
 import (
 	"encoding/binary"
+	"slices"
 	"testing"
 
 	"github.com/cespare/xxhash/v2"
@@ -33,12 +34,17 @@ const (
 	logFirst = 4096
 
 	recordMagic   = "OWAL" // as it lies in the file
+	recordRun     = 3      // kind of a record that has tails behind it
 	recordLength  = 8
 	recordLSN     = 32
 	recordChain   = 64
 	recordPayload = 72 // checksum of the payload
 	recordSum     = 80 // of the bytes before it
-	recordHead    = 88
+
+	tailLength = 16
+	tailCheck  = 20
+	tailHead   = 24
+	recordHead = 88
 )
 
 var le = binary.LittleEndian
@@ -130,7 +136,7 @@ func soundPage(p []byte) bool { return le.Uint64(p[pageSum:]) == xxhash.Sum64(p[
 
 // fixLog gives the log's header and records their checksums, and chains each record
 // to the one before it.
-func fixLog(log []byte) {
+func fixLog(log []byte, tails []int) {
 	if len(log) < logFirst {
 		return
 	}
@@ -151,8 +157,52 @@ func fixLog(log []byte) {
 		}
 		chain = xxhash.Sum64(r[:recordSum])
 		le.PutUint64(r[recordSum:], chain)
-		nextLSN = le.Uint64(r[recordLSN:]) + (recordHead+length+logBlock-1)/logBlock*logBlock
+		size := int(recordHead + length)
+		for r[4] == recordRun {
+			tail := (size + 7) &^ 7
+			if _, found := slices.BinarySearch(tails, at+tail); !found || tail+tailHead > len(r) {
+				break
+			}
+			p := r[tail:]
+			n := int64(le.Uint32(p[tailLength:]))
+			if n > int64(len(p)-tailHead) {
+				break
+			}
+			le.PutUint32(p[tailCheck:], uint32(seededSum(p[8:tailCheck], chain)))
+			chain = seededSum(p[8:tailHead+n], chain)
+			le.PutUint64(p, chain)
+			size = tail + tailHead + int(n)
+		}
+		nextLSN = le.Uint64(r[recordLSN:]) + uint64(size+logBlock-1)/logBlock*logBlock
 	}
+}
+
+// tailsOf returns where the tails in a sound log begin.
+func tailsOf(log []byte) (tails []int) {
+	for at := logFirst; at+logBlock <= len(log); at += logBlock {
+		r := log[at:]
+		if string(r[:4]) != recordMagic || r[4] != recordRun || xxhash.Sum64(r[:recordSum]) != le.Uint64(r[recordSum:]) {
+			continue
+		}
+		chain := le.Uint64(r[recordSum:])
+		for end := recordHead + int(le.Uint32(r[recordLength:])); ; {
+			end = (end + 7) &^ 7
+			if end+tailHead > len(r) || le.Uint32(r[end+tailCheck:]) != uint32(seededSum(r[end+8:end+tailCheck], chain)) {
+				break
+			}
+			n := tailHead + int(le.Uint32(r[end+tailLength:]))
+			tails = append(tails, at+end)
+			chain = seededSum(r[end+8:end+n], chain)
+			end += n
+		}
+	}
+	return tails
+}
+
+func seededSum(p []byte, seed uint64) uint64 {
+	sum := xxhash.NewWithSeed(seed)
+	sum.Write(p)
+	return sum.Sum64()
 }
 
 // TestFixups checks that putting the checksums of sound files right changes nothing, and
@@ -176,7 +226,7 @@ func TestFixups(t *testing.T) {
 		if runs < im.runs || sets < im.sets {
 			t.Errorf("%s: %d runs and %d free sets found, want at least %d and %d", im.name, runs, sets, im.runs, im.sets)
 		}
-		nodes, records := 0, 0
+		nodes, records, tails := 0, 0, 0
 		for id := 2; (id+1)*imagePageSize <= len(im.data); id++ {
 			if soundPage(im.data[id*imagePageSize:][:imagePageSize]) {
 				nodes++
@@ -187,8 +237,17 @@ func TestFixups(t *testing.T) {
 				records++
 			}
 		}
-		if nodes < im.nodes || records < im.records {
-			t.Errorf("%s: %d nodes and %d records found, want at least %d and %d", im.name, nodes, records, im.nodes, im.records)
+		for _, at := range im.tailsAt {
+			tails++
+			fixed.log[at] ^= 1
+			fixed.log[at+tailCheck] ^= 1
+		}
+		if nodes < im.nodes || records < im.records || tails < im.tails {
+			t.Errorf("%s: %d nodes, %d records and %d tails found, want at least %d, %d and %d",
+				im.name, nodes, records, tails, im.nodes, im.records, im.tails)
+		}
+		if fixed.fix(im); string(fixed.log) != string(im.log) {
+			t.Errorf("%s: fixLog does not put the checksums of tails right", im.name)
 		}
 	}
 }

@@ -269,4 +269,12 @@ func (f *fixedSweep) log() {
 		end := at + recordHead + int(le.Uint32(l[at+recordLength:]))
 		f.bytes("log", 500, l, at+recordHead, min(end, at+recordHead+400), false)
 	}
+	for i, tail := range f.image.tailsAt {
+		if i%4 == 0 && tail >= from-logBlock {
+			f.bytes("log", 500, l, tail+8, tail+tailHead, true)
+			f.numbers("log", 100, l, 8, tail+8)
+			f.numbers("log", 100, l, 4, tail+tailLength)
+			f.bytes("log", 500, l, tail+tailHead, tail+tailHead+int(min(le.Uint32(l[tail+tailLength:]), 100)), false)
+		}
+	}
 }

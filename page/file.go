@@ -321,6 +321,21 @@ func (f *File) WriteRuns(pages []Out) error {
 	return nil
 }
 
+// WriteOut has the disk begin to take pages that WriteRuns has just written, and put in order. An error is that of a sync: see vfs.File.WriteOut.
+func (f *File) WriteOut(pages []Out) error {
+	for len(pages) > 0 {
+		id, size := pages[0].ID, 0
+		for len(pages) > 0 && uint64(pages[0].ID) == uint64(id)+uint64(size)>>f.shift {
+			size += len(pages[0].Buf)
+			pages = pages[1:]
+		}
+		if err := f.f.WriteOut(f.bytes(id), int64(size), false); err != nil {
+			return fmt.Errorf("page: write out %d bytes at page %d: %w", size, id, err)
+		}
+	}
+	return nil
+}
+
 // side returns how many of the first pages go into one call, because they lie side by side, and their length together.
 func (f *File) side(pages []Out) (k, size int) {
 	for k < len(pages) && k < runPages {
@@ -356,11 +371,11 @@ func (f *File) writeBufs(id ID, n int, bufs ...[]byte) error {
 	return nil
 }
 
-// Trust marks node page id as validated, because this process has just written a sound one with this born TxID there.
-func (f *File) Trust(id ID, born TxID) { f.marks.set(id, uint32(born)<<1|1) }
+// Trust marks node page p as validated, because this process has just written it, and it is sound.
+func (f *File) Trust(p []byte) { f.marks.set(IDOf(p), markOf(p)) }
 
 // TrustRun marks the run of n bytes as validated, because this process has just written it.
-func (f *File) TrustRun(r Ref, n int) { f.marks.set(r.ID, runMark(r, n)) }
+func (f *File) TrustRun(r Ref, n int) { f.marks.set(r.ID, uint64(runMark(r, n))) }
 
 // ReadMeta reads the page of a meta slot, 0 or 1, past the mapping: it may be in the middle of being written, and only
 // its checksum can tell. A file that ends within the page is read as far as it goes, and zeros follow.
@@ -373,9 +388,12 @@ func (f *File) ReadMeta(slot int) ([]byte, error) {
 }
 
 // WriteMeta writes a meta slot, 0 or 1. It is durable with the next Sync. After a failed sync no meta is written, since
-// what it would name may be lost.
+// what it would name may be lost; and none that DecodeMeta would refuse, which is a *CorruptError.
 func (f *File) WriteMeta(slot int, m *Meta) error {
 	if err := f.poisoned(); err != nil {
+		return err
+	}
+	if err := m.Check(slot); err != nil {
 		return err
 	}
 	p := make([]byte, f.pageSize)
@@ -396,11 +414,14 @@ func (f *File) poisoned() error {
 //
 // First the mapping is synced where pages were written, in slices, because one sync of all would hold up the log's for
 // as long as it takes. Then the descriptor is: it carries the size, and nothing depends on the mapping alone.
-func (f *File) Sync() error {
+//
+// Others who sync meanwhile would have to wait until the disk has taken a whole slice. So busy, unless it is nil, is asked whether there are any. It may wait
+// for them, and while it says so the disk is given a piece at a time.
+func (f *File) Sync(busy func() bool) error {
 	if err := f.poisoned(); err != nil {
 		return err
 	}
-	err := f.syncMapping()
+	err := f.syncMapping(busy)
 	if err == nil {
 		err = f.f.Sync()
 	}
@@ -412,20 +433,53 @@ func (f *File) Sync() error {
 	return nil
 }
 
-func (f *File) syncMapping() error {
+func (f *File) syncMapping(busy func() bool) error {
 	m := f.Map()
 	defer m.Release()
 	if m.mapping == nil {
 		return nil
 	}
 	end := f.bytes(min(f.Pages(), m.extent.Load().pages))
-	for off, n := range f.dirty.take() {
+	dirty := f.dirty.take()
+	for off, n := range dirty.slices() {
 		if n = min(n, end-off); n <= 0 {
 			break
+		}
+		if busy != nil {
+			if err := f.writeOutPieces(dirty, off, n, busy); err != nil {
+				return err
+			}
 		}
 		if err := m.mapping.Sync(off, n); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// writeOutPieces has the disk take what was written within [off, off+n), piece by piece, as far as others are busy. The sync that follows does the rest.
+func (f *File) writeOutPieces(w written, off, n int64, busy func() bool) error {
+	const piece = 1 << pieceBits
+	slow := busy()
+	from, end, given := off, off, int64(0) // what has not been written out, and how much of it was written
+	out := func() error {
+		if given == 0 || !slow {
+			return nil
+		}
+		return f.f.WriteOut(from, end-from, true)
+	}
+	for at, n := range w.within(off, n) {
+		if given == 0 {
+			from = at
+		}
+		end = at + piece
+		if given += n; given < piece {
+			continue
+		}
+		if err := out(); err != nil {
+			return err
+		}
+		slow, given = busy(), 0
+	}
+	return out()
 }

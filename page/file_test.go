@@ -18,11 +18,12 @@ import (
 // fakeFile is a real file that notes the calls that change it, and fails the ones it is told to.
 type fakeFile struct {
 	vfs.File
-	mu    sync.Mutex
-	calls []string
-	fail  func(call string) error
-	maps  int // open mappings
-	limit int64
+	mu       sync.Mutex
+	calls    []string
+	fail     func(call string) error
+	maps     int  // open mappings
+	resident bool // its mappings may say what is in memory
+	limit    int64
 }
 
 // note writes down a call with its arguments, and returns the error it is to have.
@@ -93,6 +94,13 @@ func (f *fakeFile) Sync() error {
 	return f.File.Sync()
 }
 
+func (f *fakeFile) WriteOut(off, n int64, wait bool) error {
+	if err := f.note("write out %d@%d, wait: %v", n, off, wait); err != nil {
+		return err
+	}
+	return f.File.WriteOut(off, n, wait)
+}
+
 func (f *fakeFile) Map(length int64) (vfs.Mapping, error) {
 	if err := f.note("map %d", length); err != nil {
 		return nil, err
@@ -134,6 +142,14 @@ func (m *fakeMapping) Populate(off, n int64) error {
 		return err
 	}
 	return m.Mapping.Populate(off, n)
+}
+
+func (m *fakeMapping) Resident(off, n int64) bool {
+	if !m.f.resident {
+		return false
+	}
+	m.f.note("resident %d@%d", n, off)
+	return m.Mapping.Resident(off, n)
 }
 
 func (m *fakeMapping) WillNeed(off, n int64) {
@@ -361,7 +377,7 @@ func TestGrowWithoutReservations(t *testing.T) {
 	must(t, f.Grow(3))
 	wantCalls(t, fake, "grow", "allocate 65536@0", "map 65536")
 	must(t, f.Write(2, leafPage(2, 1)))
-	must(t, f.Sync())
+	must(t, f.Sync(nil))
 	m := f.Map()
 	v := m.View(16)
 	_, err := v.Page(2)
@@ -379,7 +395,7 @@ func TestGrowWithoutReservations(t *testing.T) {
 func TestTruncate(t *testing.T) {
 	f, fake := newTestFile(t, 20)
 	must(t, f.Write(10, leafPage(10, 3)))
-	f.Trust(10, 3)
+	f.Trust(leafPage(10, 3))
 	must(t, f.Truncate(10))
 	must(t, f.Truncate(15))
 	wantCalls(t, fake, "truncate", "write 4096@40960", "truncate 40960")
@@ -400,7 +416,7 @@ func TestTruncate(t *testing.T) {
 	if _, err := v.Page(10); !errors.Is(err, ErrCorrupt) {
 		t.Errorf("a page that was cut off and came back as zeros: %v", err)
 	}
-	must(t, f.Sync())
+	must(t, f.Sync(nil))
 }
 
 // A reading process follows the file that another one makes longer.
@@ -495,31 +511,67 @@ func TestWriteRunFillsUp(t *testing.T) {
 func TestSync(t *testing.T) {
 	const segment = 4 << 20 / ps
 	f, fake := newTestFile(t, 20*segment+3)
-	must(t, f.Sync())
+	must(t, f.Sync(nil))
 	wantCalls(t, fake, "nothing written", "sync")
 	p := make([]byte, ps)
 	for _, id := range []ID{segment * 5, 2, segment*5 - 1, 20*segment + 2} {
 		must(t, f.Write(id, p))
 	}
 	fake.take()
-	must(t, f.Sync())
+	must(t, f.Sync(nil))
 	wantCalls(t, fake, "three places", "msync 4194304@0", fmt.Sprintf("msync %d@%d", 8<<20, 16<<20), fmt.Sprintf("msync %d@%d", 3*ps, 80<<20), "sync")
-	must(t, f.Sync())
+	must(t, f.Sync(nil))
 	wantCalls(t, fake, "nothing since", "sync")
 	must(t, f.Write(0, make([]byte, 6*segment*ps)))
 	fake.take()
-	must(t, f.Sync())
+	must(t, f.Sync(nil))
 	wantCalls(t, fake, "slices", "msync 16777216@0", "msync 8388608@16777216", "sync")
 	must(t, f.Write(20*segment, p))
 	must(t, f.Truncate(20*segment))
 	fake.take()
-	must(t, f.Sync())
+	must(t, f.Sync(nil))
 	wantCalls(t, fake, "what was cut off", "sync")
+}
+
+// While others are busy the disk is given what was written as soon as that is as much as a piece holds, and then they are asked for.
+func TestSyncBesideOthers(t *testing.T) {
+	const piece = 1 << pieceBits
+	f, fake := newTestFile(t, 16<<20/ps)
+	write := func() {
+		must(t, f.Write(2, make([]byte, piece/2)))                   // half a piece
+		must(t, f.Write(3*piece/ps, make([]byte, piece+piece/2+ps))) // and over: two pieces, of which one is whole
+		must(t, f.Write(ID(8<<20/ps), make([]byte, 2*piece)))        // in another slice
+		fake.take()
+	}
+	asked, busyUntil := 0, 0
+	busy := func() bool {
+		asked++
+		return asked <= busyUntil
+	}
+	for _, c := range []struct {
+		until, asked int
+		want         []string
+	}{
+		{100, 5, []string{
+			"write out 1048576@0, wait: true", "write out 262144@1048576, wait: true", "msync 4194304@0",
+			"write out 262144@8388608, wait: true", "write out 262144@8650752, wait: true", "msync 4194304@8388608", "sync",
+		}},
+		{1, 5, []string{"write out 1048576@0, wait: true", "msync 4194304@0", "msync 4194304@8388608", "sync"}},
+		{0, 5, []string{"msync 4194304@0", "msync 4194304@8388608", "sync"}},
+	} {
+		write()
+		asked, busyUntil = 0, c.until
+		must(t, f.Sync(busy))
+		wantCalls(t, fake, fmt.Sprintf("busy until asked %d times", c.until), c.want...)
+		if asked != c.asked {
+			t.Errorf("busy until asked %d times: asked %d times, want %d", c.until, asked, c.asked)
+		}
+	}
 }
 
 // The first failure is the answer for ever: the kernel has forgotten what it could not write.
 func TestSyncFailureStays(t *testing.T) {
-	for _, call := range []string{"msync", "sync"} {
+	for _, call := range []string{"write out", "msync", "sync"} {
 		f, fake := newTestFile(t, 4)
 		must(t, f.Write(2, make([]byte, ps)))
 		fake.fail = func(c string) error {
@@ -528,13 +580,13 @@ func TestSyncFailureStays(t *testing.T) {
 			}
 			return nil
 		}
-		first := f.Sync()
+		first := f.Sync(func() bool { return true })
 		if !errors.Is(first, syscall.EIO) {
 			t.Fatalf("failing %s: %v", call, first)
 		}
 		fake.fail = nil
 		fake.take()
-		if err := f.Sync(); err != first {
+		if err := f.Sync(nil); err != first {
 			t.Errorf("second sync after a failing %s: %v", call, err)
 		}
 		if err := f.WriteMeta(0, &Meta{PageSize: ps}); err != first {
@@ -587,7 +639,7 @@ func TestSyncOfRetiredMapping(t *testing.T) {
 	syncs := func(what string, want ...string) {
 		t.Helper()
 		fake.take()
-		if err := f.Sync(); err != nil || grown != nil {
+		if err := f.Sync(nil); err != nil || grown != nil {
 			t.Errorf("%s: %v; growth: %v", what, err, grown)
 		}
 		got := slices.DeleteFunc(strings.Split(fake.take(), "\n"), func(call string) bool { return !strings.Contains(call, "sync") })

@@ -152,6 +152,9 @@ func (l Leaf) Remove(i int) {
 	l[offTrend] = 0
 }
 
+// ForgetTrend forgets where the last inserts went: see Trend.
+func (l Leaf) ForgetTrend() { l[offTrend] = 0 }
+
 // RemoveRange takes the entries from from up to to out. Where that leaves a longer common prefix, it is made use of.
 func (l Leaf) RemoveRange(from, to int) {
 	if from == to {
@@ -192,6 +195,16 @@ func (l Leaf) CompactInto(dst []byte) {
 		panic("page: leaf does not fit a page of its size")
 	}
 	d[offTrend] = l[offTrend]
+}
+
+// Ordered reports whether the entries lie in memory in the order of their keys.
+func (l Leaf) Ordered() bool {
+	for i := 1; i < CountOf(l); i++ {
+		if l.slot(i).off() < l.slot(i-1).off() {
+			return false
+		}
+	}
+	return true
 }
 
 // CopyRange puts copies of the entries from from up to to into dst, another leaf, before its entry at. It returns false,

@@ -121,7 +121,7 @@ func (v *View) Count() ID { return v.count }
 func (v *View) Page(id ID) ([]byte, error) {
 	if id < v.count {
 		p := v.at(id)
-		if m := v.mark(id).Load(); m != 0 && m == nodeMark(p[:HeaderSize:HeaderSize]) {
+		if m := uint32(v.mark(id).Load()); m != 0 && m == nodeMark(p[:HeaderSize:HeaderSize]) {
 			return p[:v.size:v.size], nil
 		}
 	}
@@ -131,6 +131,26 @@ func (v *View) Page(id ID) ([]byte, error) {
 // Known reports whether this process has validated or written the node page that lies under id, without looking at it.
 func (v *View) Known(id ID) bool { return id < v.count && v.mark(id).Load()&1 != 0 }
 
+// Lead returns how key i of l, a leaf that Page returned, begins: its first n bytes at the top of a number, and zeros below; of a shorter key, with zeros
+// behind it. So of two keys the one with the lesser lead is the lesser, as far as both leads go: with as many bytes as the shorter lead has.
+//
+// It reads the leaf's first lines only, and not where the key lies: who walks from leaf to leaf and looks at the keys' places in order alone would wait for two
+// lines of memory more at each, which took him as long as everything else. n is the length of the leaf's prefix and four; 0 where that is more than the mark
+// tells.
+func (v *View) Lead(l Leaf, i int) (lead uint64, n int) {
+	id, pre := IDOf(l), prefixOf(l)
+	if pre > 4 || id >= v.count {
+		return 0, 0
+	}
+	mark := v.mark(id).Load()
+	if uint32(mark) != nodeMark(l) {
+		return 0, 0
+	}
+	first := mark >> 32 << 32 // the prefix is that of the first key too
+	shared := ^uint64(0) << (64 - 8*pre)
+	return first&shared | uint64(l.head(i))<<32>>(8*pre), pre + 4
+}
+
 // at returns where page id begins, which is below count. The array is a way of saying so that costs nothing: a page
 // is as long as the page size.
 func (v *View) at(id ID) *[MaxPageSize]byte {
@@ -138,8 +158,8 @@ func (v *View) at(id ID) *[MaxPageSize]byte {
 }
 
 // mark returns the mark of page id, which is below count.
-func (v *View) mark(id ID) *atomic.Uint32 {
-	return &v.chunkOf(id).Load()[id%(1<<chunkBits)]
+func (v *View) mark(id ID) *atomic.Uint64 {
+	return &v.chunkOf(id).Load().marks[id%(1<<chunkBits)]
 }
 
 // chunkOf returns the place of the chunk of marks around id, which is below count.
@@ -158,26 +178,49 @@ func (v *View) load(id ID) ([]byte, error) {
 	if id < FirstID || id >= v.count {
 		return nil, v.corrupt(id, fmt.Sprintf("page number is not in %d to %d", FirstID, max(v.count, 1)-1), nil)
 	}
-	if err := v.m.mapping.Populate(v.offset(id), int64(v.size)); err != nil {
-		return nil, v.corrupt(id, "cannot be read", err)
+	if !v.warm(id) {
+		if err := v.m.mapping.Populate(v.offset(id), int64(v.size)); err != nil {
+			return nil, v.corrupt(id, "cannot be read", err)
+		}
 	}
 	p := v.at(id)[:v.size:v.size]
-	if mark := v.makeMark(id); mark.Load() != nodeMark(p) {
+	if mark := v.makeMark(id); uint32(mark.Load()) != nodeMark(p) {
 		if err := Validate(p, id); err != nil {
 			return nil, v.named(err)
 		}
-		mark.Store(nodeMark(p))
+		mark.Store(markOf(p))
 	}
 	return p, nil
 }
 
-// makeMark is mark for a mark that will be set. The chunk it lies in may be younger than the view's directory.
-func (v *View) makeMark(id ID) *atomic.Uint32 {
+// warm reports whether page id has been found in memory together with its neighbours: then it is touched without a system call. In a store that the page cache
+// has, each first touch of a page was such a call, which took longer than the page's checksum. Pages that the system takes away between
+// the two are read by a fault, as those are that have been touched before.
+func (v *View) warm(id ID) bool {
+	n := id % (1 << chunkBits) / warmPages
+	bit := uint32(1) << (n % 32)
+	if v.chunkOf(id).Load().warm[n/32].Load()&bit != 0 {
+		return true
+	}
+	if !v.m.mapping.Resident(v.offset(id&^(warmPages-1)), v.offset(warmPages)) {
+		return false
+	}
+	v.makeChunk(id).warm[n/32].Or(bit)
+	return true
+}
+
+// makeMark is mark for a mark that will be set.
+func (v *View) makeMark(id ID) *atomic.Uint64 {
+	return &v.makeChunk(id).marks[id%(1<<chunkBits)]
+}
+
+// makeChunk returns the chunk of page id, which may be younger than the view's directory.
+func (v *View) makeChunk(id ID) *markChunk {
 	c := v.m.f.marks.chunk(id)
 	if at := v.chunkOf(id); at.Load() != c {
 		at.Store(c)
 	}
-	return &c[id%(1<<chunkBits)]
+	return c
 }
 
 // runSlice is how much of a run is read at a time when its checksum is taken, so that a large one need not fit the
@@ -191,7 +234,7 @@ func (v *View) Run(r Ref, n int) ([]byte, error) {
 		return nil, v.corrupt(r.ID, fmt.Sprintf("run of %d bytes is not in pages %d to %d", n, FirstID, max(v.count, 1)-1), nil)
 	}
 	b := unsafe.Slice(&v.at(r.ID)[0], n)
-	if v.mark(r.ID).Load() == runMark(r, n) {
+	if v.mark(r.ID).Load() == uint64(runMark(r, n)) {
 		return b, nil
 	}
 	var sum xxhash.Digest
@@ -207,7 +250,7 @@ func (v *View) Run(r Ref, n int) ([]byte, error) {
 		return nil, v.named(&CorruptError{Page: r.ID, Offset: 0, Invariant: invariantPage,
 			Reason: fmt.Sprintf("checksum of a run of %d bytes is %016x, its reference says %016x", n, sum.Sum64(), r.Sum)})
 	}
-	v.makeMark(r.ID).Store(runMark(r, n))
+	v.makeMark(r.ID).Store(uint64(runMark(r, n)))
 	return b, nil
 }
 

@@ -31,7 +31,7 @@ func benchView(b *testing.B, n ID) View {
 		if err := d.Write(id, p); err != nil {
 			b.Fatal(err)
 		}
-		d.Trust(id, TxID(id))
+		d.Trust(p)
 	}
 	m := d.Map()
 	b.Cleanup(m.Release)

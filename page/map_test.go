@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"math/rand/v2"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -99,7 +100,7 @@ func TestTrust(t *testing.T) {
 	v := viewOf(t, f)
 	for _, born := range []TxID{5, 1<<31 + 5, 1<<32 + 6, 1 << 33} {
 		must(t, f.Write(3, leafPage(3, born)))
-		f.Trust(3, born)
+		f.Trust(leafPage(3, born))
 		fake.take()
 		_, err := v.Page(3)
 		must(t, err)
@@ -107,7 +108,7 @@ func TestTrust(t *testing.T) {
 	}
 
 	must(t, f.Write(3, leafPage(3, 9)))
-	f.Trust(3, 9)
+	f.Trust(leafPage(3, 9))
 	must(t, f.Write(3, leafPage(4, 9))) // the wrong page, born alike
 	_, err := v.Page(3)
 	wantCorrupt(t, "written over after Trust", err, 3, "page 4")
@@ -238,12 +239,51 @@ func TestMarksAcrossGrowth(t *testing.T) {
 	if c := (*f.marks.dir.Load())[1].Load(); c != &noMarks {
 		t.Error("a chunk was made where no page was touched")
 	}
-	f.Trust(1<<32-1, 5) // beyond every directory: nothing happens
-	for i := range noMarks {
-		if noMarks[i].Load() != 0 {
+	f.Trust(leafPage(1<<32-1, 5)) // beyond every directory: nothing happens
+	for i := range noMarks.marks {
+		if noMarks.marks[i].Load() != 0 {
 			t.Fatal("the chunk of no marks was written to")
 		}
 	}
+}
+
+// Where the page cache has pages they are asked about sixteen at a time, and touched without a call for each. Where one of them is missing, each is brought in.
+func TestWarmPagesAreAskedForTogether(t *testing.T) {
+	f, fake := newTestFile(t, 64)
+	fake.resident = true
+	for id := ID(2); id < 64; id++ {
+		must(t, f.Write(id, leafPage(id, 5)))
+	}
+	must(t, f.Write(0, make([]byte, ps)))
+	must(t, f.Write(1, make([]byte, ps)))
+	v := viewOf(t, f)
+	fake.take()
+	for _, id := range []ID{2, 15, 3, 40, 33} {
+		p, err := v.Page(id)
+		must(t, err)
+		if IDOf(p) != id {
+			t.Errorf("page %d: id %d", id, IDOf(p))
+		}
+	}
+	if runtime.GOOS == "linux" {
+		wantCalls(t, fake, "sixteen pages at a time", "resident 65536@0", "resident 65536@131072")
+	}
+	must(t, f.Grow(80)) // nothing has been written there
+	must(t, f.Write(70, leafPage(70, 5)))
+	must(t, f.Write(71, leafPage(71, 5)))
+	v = viewOf(t, f)
+	fake.take()
+	for id := ID(70); id < 72; id++ {
+		_, err := v.Page(id)
+		must(t, err)
+	}
+	wantCalls(t, fake, "not all are in memory", "resident 65536@262144", "populate 4096@286720", "resident 65536@262144", "populate 4096@290816")
+	bad := leafPage(5, 6)
+	bad[ps-1] ^= 1
+	_, err := fake.File.WriteAt(bad, 5*ps)
+	must(t, err)
+	_, err = v.Page(5)
+	wantCorrupt(t, "damage in a page that is asked for by nobody", err, 5, "checksum")
 }
 
 // A view whose directory is older than a chunk of marks takes it over with the first page it reads there.
@@ -274,6 +314,22 @@ func TestPrefetch(t *testing.T) {
 	wantCalls(t, fake, "prefetch", "willneed 12288@8192", "willneed 4096@24576", "willneed 4096@36864", "willneed 4096@32768", "willneed 4096@77824")
 }
 
+// Ahead is a hint to the processor: it makes no call, whatever it is asked for, and touches no page.
+func TestAhead(t *testing.T) {
+	f, fake := newTestFile(t, 20)
+	v := viewOf(t, f)
+	fake.take()
+	var none View
+	for _, id := range []ID{0, 1, 2, 19, 20, 1 << 20, 1<<32 - 1} {
+		v.Ahead(id)
+		none.Ahead(id)
+	}
+	wantCalls(t, fake, "ahead")
+	if v.Known(2) {
+		t.Error("page 2 passes for one that was touched")
+	}
+}
+
 // An unreadable page is an error where the system can tell, and else a fault that names the page.
 func TestUnreadable(t *testing.T) {
 	f, fake := newTestFile(t, 20*16)
@@ -289,7 +345,7 @@ func TestUnreadable(t *testing.T) {
 	}
 
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	f.Trust(301, 1)
+	f.Trust(leafPage(301, 1))
 	defer func() {
 		fault, ok := recover().(interface{ Addr() uintptr })
 		if !ok {
@@ -365,10 +421,10 @@ func TestReadersBesideGrowth(t *testing.T) {
 		must(t, f.Grow(id+1))
 		must(t, f.WriteRuns([]Out{{id, leafPage(id, 1)}}))
 		if id%3 == 0 {
-			f.Trust(id, 1)
+			f.Trust(leafPage(id, 1))
 		}
 		if id%500 == 0 {
-			must(t, f.Sync())
+			must(t, f.Sync(nil))
 		}
 		shown.Store(uint32(id) + 1)
 	}
@@ -396,14 +452,14 @@ func TestPageSizes(t *testing.T) {
 				}
 			}
 		}
-		must(t, f.Sync())
+		must(t, f.Sync(nil))
 		must(t, f.Close())
 	}
 }
 
 func TestDirty(t *testing.T) {
 	type span struct{ off, n int64 }
-	const s = 1 << segmentBits
+	const s, piece = 1 << segmentBits, 1 << pieceBits
 	for _, c := range []struct{ add, want []span }{
 		{nil, nil},
 		{[]span{{0, 1}}, []span{{0, s}}},
@@ -416,15 +472,45 @@ func TestDirty(t *testing.T) {
 		for _, a := range c.add {
 			d.add(a.off, a.n)
 		}
-		var got []span
-		for off, n := range d.take() {
+		var got, pieces []span
+		w := d.take()
+		for off, n := range w.slices() {
 			got = append(got, span{off, n})
+			for off, n := range w.within(off, n) {
+				pieces = append(pieces, span{off, n})
+			}
 		}
 		if !slices.Equal(got, c.want) {
 			t.Errorf("%v: %v; want %v", c.add, got, c.want)
 		}
-		for range d.take() {
+		want := 0
+		for _, a := range c.add {
+			for off := a.off; off < a.off+a.n; off = (off/piece + 1) * piece {
+				n := min((off/piece+1)*piece, a.off+a.n) - off
+				if at := off / piece * piece; want == len(pieces) || pieces[want] != (span{at, n}) {
+					t.Fatalf("%v: pieces %v; want %d bytes at %d as number %d", c.add, pieces, n, at, want)
+				}
+				want++
+			}
+		}
+		if want != len(pieces) {
+			t.Errorf("%v: pieces %v; want %d", c.add, pieces, want)
+		}
+		for range d.take().slices() {
 			t.Error("taken twice")
+		}
+	}
+}
+
+// What is written twice is not counted twice, as far as it matters: a piece holds no more than it is long.
+func TestDirtyPieceIsFull(t *testing.T) {
+	var d dirty
+	for range 3 {
+		d.add(1<<pieceBits, 1<<pieceBits-1)
+	}
+	for off, n := range d.take().within(0, 1<<segmentBits) {
+		if off != 1<<pieceBits || n != 1<<pieceBits {
+			t.Errorf("%d bytes at %d", n, off)
 		}
 	}
 }

@@ -11,9 +11,27 @@ import (
 //
 // Marks of nodes are odd and those of runs are even: whatever a run holds, its mark never makes a node of it.
 // Zero is no mark.
+//
+// The upper half of a leaf's mark is how its first key begins: see View.Lead.
 
-// nodeMark is the mark of node page p: the low 31 bits of its born TxID, and a one.
+// nodeMark is the lower half of the mark of node page p: the low 31 bits of its born TxID, and a one.
 func nodeMark(p []byte) uint32 { return le.Uint32(p[offBorn:])<<1 | 1 }
+
+// markOf is the mark of node page p, which is sound. It may have been written over since it was found to be so, by who should not: then the mark is of no use,
+// and no harm.
+func markOf(p []byte) uint64 {
+	mark := uint64(nodeMark(p))
+	if KindOf(p) != KindLeaf || CountOf(p) == 0 || HeaderSize+leafSize*CountOf(p) > len(p) {
+		return mark
+	}
+	l := Leaf(p)
+	s := l.slot(0)
+	from, n := s.off(), s.keyIn(l)
+	if from > len(l) || n > len(l)-from {
+		return mark
+	}
+	return mark | uint64(headOf(l[from:from+n]))<<32
+}
 
 // runMark is the mark, at its first page, of a run of n bytes. It takes in the checksum, because a run says nothing
 // about itself: it is the reference that was found to be right.
@@ -22,11 +40,17 @@ func runMark(r Ref, n int) uint32 {
 	return max(uint32(h>>33)<<1, 2)
 }
 
-// chunkBits: marks are kept in chunks of 64 KiB, made when the first of them is set. At 4 KiB a page one covers 64 MiB
+// chunkBits: marks are kept in chunks of a little over 128 KiB, made when the first of them is set. At 4 KiB a page one covers 64 MiB
 // of the file, so that opening a large file costs nothing.
 const chunkBits = 14
 
-type markChunk [1 << chunkBits]atomic.Uint32
+type markChunk struct {
+	marks [1 << chunkBits]atomic.Uint64
+	warm  [1 << chunkBits / warmPages / 32]atomic.Uint32 // a bit for each warmPages pages: see View.warm
+}
+
+// warmPages is how many pages are asked about at once, and as many as Linux maps at a fault if they are there, 64 KiB, at 4 KiB a page.
+const warmPages = 16
 
 // noMarks stands in a directory for chunks not made yet, so that looking up a mark needs no case for them. It is
 // never written to.
@@ -88,9 +112,9 @@ func (k *marks) chunk(id ID) *markChunk {
 }
 
 // set marks a page.
-func (k *marks) set(id ID, mark uint32) {
+func (k *marks) set(id ID, mark uint64) {
 	if c := k.chunk(id); c != nil {
-		c[id%(1<<chunkBits)].Store(mark)
+		c.marks[id%(1<<chunkBits)].Store(mark)
 	}
 }
 
@@ -103,7 +127,7 @@ func (k *marks) clear(id ID, n int) {
 			return
 		}
 		if c := d[i].Load(); c != &noMarks {
-			c[id%(1<<chunkBits)].Store(0)
+			c.marks[id%(1<<chunkBits)].Store(0)
 		}
 	}
 }

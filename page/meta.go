@@ -174,10 +174,20 @@ func DecodeMeta(p []byte, slot int) (Meta, error) {
 	if off, reason := impossibleBucket(p[metaRoot:]); reason != "" {
 		return bad(metaRoot+off, "%s", reason)
 	}
-	if off, reason := m.impossible(); reason != "" {
-		return bad(off, "%s", reason)
+	if err := m.Check(slot); err != nil {
+		return Meta{}, err
 	}
 	return m, nil
+}
+
+// Check is a *CorruptError if m cannot be what a slot says. A file may claim to have used up its numbers: then the next
+// one must not be written, or nobody could open the file again.
+func (m *Meta) Check(slot int) error {
+	off, reason := m.impossible()
+	if reason == "" {
+		return nil
+	}
+	return &CorruptError{Page: ID(slot), Offset: off, Invariant: invariantMeta, Reason: reason}
 }
 
 // impossible returns the offset of the first field that cannot be as it is, and why.
@@ -199,7 +209,7 @@ func (m *Meta) impossible() (off int, reason string) {
 		return metaFree, "free set of no bytes has a run"
 	case m.FreeLen != 0 && (m.Free.ID < FirstID || m.Free.ID >= m.Pages || RunPages(m.FreeLen, m.PageSize) > uint64(m.Pages-m.Free.ID)):
 		return metaFree, fmt.Sprintf("free set of %d bytes at page %d is not within %d pages", m.FreeLen, m.Free.ID, m.Pages)
-	case m.LogOffset < 0 || m.LogOffset%512 != 0:
+	case m.LogOffset < 0 || m.LogOffset%8 != 0:
 		return metaOffset, fmt.Sprintf("log offset %d is not on a record boundary", m.LogOffset)
 	}
 	return 0, ""

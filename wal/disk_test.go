@@ -104,7 +104,8 @@ type memFile struct {
 	pending []memWrite
 	sizes   []int64 // passed through since the last sync
 	closed  bool
-	space   int64 // largest size the disk has room for; 0: no bound
+	during  func() // is called once within Sync, when what that covers is settled
+	space   int64  // largest size the disk has room for; 0: no bound
 }
 
 type memWrite struct {
@@ -143,8 +144,8 @@ func (f *memFile) WriteAt(p []byte, off int64) (int, error) {
 	if f.closed {
 		return 0, fs.ErrClosed
 	}
-	if len(p)%block != 0 || off%block != 0 {
-		panic(fmt.Sprintf("write of %d bytes at %d is not of whole blocks", len(p), off))
+	if len(p)%tailUnit != 0 || off%tailUnit != 0 {
+		panic(fmt.Sprintf("write of %d bytes at %d", len(p), off))
 	}
 	err := f.fsys.ask("write")
 	if err != nil {
@@ -157,7 +158,10 @@ func (f *memFile) WriteAt(p []byte, off int64) (int, error) {
 		f.fsys.op("write %d@%d", len(p), off)
 		f.resize(max(int64(len(f.data)), off+int64(len(p))))
 		copy(f.data[off:], p)
-		f.pending = append(f.pending, memWrite{off, bytes.Clone(p)})
+		// The disk is given whole blocks.
+		from := floored(off)
+		f.resize(max(int64(len(f.data)), padded(off+int64(len(p)))))
+		f.pending = append(f.pending, memWrite{from, bytes.Clone(f.data[from:padded(off+int64(len(p)))])})
 	}
 	if err != nil {
 		return len(p), err
@@ -207,6 +211,17 @@ func (f *memFile) Allocate(off, n int64) error {
 }
 
 func (f *memFile) Sync() error {
+	if err := f.sync(); err != nil {
+		return err
+	}
+	if during := f.during; during != nil {
+		f.during = nil
+		during()
+	}
+	return nil
+}
+
+func (f *memFile) sync() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.closed {
@@ -249,7 +264,7 @@ func (f *memFile) Close() error {
 }
 
 // A fate says which version of a block the crash leaves: 0 what the disk had, i
-// the i-th of n pending writes to it; -1 a mix of all, byte by byte.
+// the i-th of n pending writes to it; -1 a mix of all, byte by byte; -2 noise.
 type fate func(off int64, n int) int
 
 // crash returns the file as a power cut may leave it. Each block that was written since
@@ -275,6 +290,10 @@ func (f *memFile) crash(choose fate, size func(sizes []int64) int64, mix *rand.R
 		switch k := choose(off, len(v)); {
 		case k > 0:
 			copy(image[off:], v[k-1])
+		case k == -2:
+			for i := range block {
+				image[off+int64(i)] = byte(mix.Uint32())
+			}
 		case k < 0:
 			for i := range block {
 				if j := mix.IntN(len(v) + 1); j > 0 {
@@ -333,7 +352,7 @@ func (f *memFile) crashAny(rng *rand.Rand) *memFile {
 			}
 			return 0
 		case 5:
-			return rng.IntN(versions+2) - 1
+			return rng.IntN(versions+3) - 2
 		}
 		if rng.Float64() < rate {
 			return 1 + rng.IntN(versions)

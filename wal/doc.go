@@ -11,18 +11,23 @@
 // # The file
 //
 // A header block of 512 bytes at 0, written once; records from 4096 on, each
-// starting on a multiple of 512. A record has an LSN: the number of bytes ever
-// logged before it, counting whole blocks. LSNs never go back. A record names its
+// starting on a multiple of 512, but for tails. A record has an LSN: the number of bytes ever
+// logged before it, with the gaps between them. LSNs never go back. A record names its
 // epoch and the checksum of the record before it, so a Position (LSN, offset,
 // epoch, checksum of the record before) says exactly which record may come next.
 // To go on elsewhere in the file the log writes a link record, which names the
 // place and a new random epoch.
 //
+// A record that nobody waits for takes no more than it needs, so that tails can follow
+// it in the block in which it ends, and each other: small records behind which the
+// log is not synced. Together they are a run. What follows a position is a tail there, or
+// a record at the next multiple of 512. A checkpoint may name a position within a run.
+//
 // The live part is [released, end) in LSNs, and a list of segments in the
 // file, one after each link. Rules:
 //
 //	R1 Nothing in the live part is written over, nor is the anchor: the first
-//	   block of the record that ends at the released position.
+//	   block of the record that ends at the released position, or its run up to there.
 //	R2 A segment keeps a block in reserve behind its end, so there is
 //	   always room for the link that leaves it.
 //	R3 Space is used only after zeros were written to it and synced, size and
@@ -32,6 +37,9 @@
 //	R5 The first failed write of a record, or failed sync of anything, is the
 //	   last operation: nothing is written afterwards.
 //	R6 Opening after an unclean stop first appends a link: a new epoch.
+//	R7 A block that a sync may have covered is not written to again: a run ends where a
+//	   sync begins. It ends also where a sync is known to have ended, so that
+//	   the next record has a head, which says so (R4).
 //
 // What the caller must keep: it releases a position only after each checkpoint
 // that can still be chosen lies at or behind it, and after that much was synced;
@@ -59,7 +67,8 @@
 // recoveries find only rise, while the claims stay as they are.
 //
 // Nothing invented. A record counts only at the LSN expected, in the epoch
-// expected and chained to the record before. A record of a lost timeline has
+// expected and chained to the record before; a tail's checksum is of what it is chained
+// to as well, and LSN and epoch are those of its run. A record of a lost timeline has
 // the epoch of its own life; the life that replaced it began with a link (R6) of a fresh
 // random epoch, whose checksum starts a different chain.
 //

@@ -61,8 +61,10 @@ func dump(w *bufio.Writer, f vfs.File, id [16]byte, from Position) error {
 
 func nameOf(k kind) string {
 	switch k {
-	case kindGroup:
+	case kindGroup, kindRun:
 		return "group"
+	case kindTail:
+		return "tail"
 	case kindLink:
 		return "link"
 	}
@@ -70,8 +72,12 @@ func nameOf(k kind) string {
 }
 
 func dumpGroup(w io.Writer, rec *Record) error {
-	fmt.Fprintf(w, "%d: group, lsn %d, tx %d to %d, %d bytes, synced %d\n",
-		rec.Offset, rec.LSN, rec.FirstTx, rec.LastTx(), padded(headSize+int64(len(rec.Payload))), rec.Synced)
+	name := "group"
+	if rec.Tail {
+		name = "tail"
+	}
+	fmt.Fprintf(w, "%d: %s, lsn %d, tx %d to %d, %d bytes, synced %d\n",
+		rec.Offset, name, rec.LSN, rec.FirstTx, rec.LastTx(), rec.Size, rec.Synced)
 	for tx, ops := range rec.All() {
 		fmt.Fprintf(w, "  tx %d\n", tx)
 		if err := DumpOps(w, "    ", ops); err != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 
@@ -102,12 +103,12 @@ func TestOpenWithoutRoom(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	res.space.anchor = res.End.Offset
+	res.space.anchor = interval{res.End.Offset, res.End.Offset + block}
 	if _, err := Open(f, testID, &res, 2, Options{}); !errors.Is(err, ErrCorrupt) {
 		t.Error(err)
 	}
 	// The link that Open needs does not fit into the file, nor on the disk.
-	res.space.anchor = 0
+	res.space.anchor = interval{}
 	f.data = f.data[:res.End.Offset+block]
 	f.space = int64(len(f.data))
 	if _, err := Open(f, testID, &res, 2, Options{}); err == nil || errors.Is(err, ErrCorrupt) {
@@ -138,7 +139,7 @@ func TestImpossibleHeader(t *testing.T) {
 func TestForeignRecord(t *testing.T) {
 	l, f := createMem(t, Options{})
 	from := l.End()
-	parts, _, h := group(1, nil).seal()
+	parts, h := group(1, nil).seal(kindGroup)
 	data := parts[0]
 	h.id, h.epoch, h.chain = [16]byte{9}, from.Epoch, from.Chain
 	h.encode(data)
@@ -210,5 +211,102 @@ func TestDumpUnknown(t *testing.T) {
 	var out bytes.Buffer
 	if err := Dump(&out, f, testID, l.End()); err != nil || !strings.Contains(out.String(), "not live: kind 7") {
 		t.Errorf("%s%v", out.String(), err)
+	}
+}
+
+// What is written beside a sync may not be a tail of what that covers, and what is written behind it says in a head that the log is synced: else damage in
+// what was synced would pass for the log's end.
+func TestTailsBesideSync(t *testing.T) {
+	l, f := createMem(t, Options{})
+	from := l.End()
+	tx := uint64(0)
+	add := func() Position {
+		tx++
+		g := group(tx, put("k", nil))
+		g.Unawaited = true
+		return must(t)(l.Append(g))
+	}
+	add()
+	covered := add()
+	var beside Position
+	f.during = func() {
+		beside = add()
+		add()
+	}
+	if err := l.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	add()
+	type place struct {
+		tail   bool
+		synced LSN
+	}
+	var got []place
+	if _, err := Recover(f, testID, from, func(r Record) error {
+		if r.Tail == (r.Offset%block == 0) {
+			t.Errorf("tail %v at %d", r.Tail, r.Offset)
+		}
+		got = append(got, place{r.Tail, r.Synced})
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	want := []place{{false, 0}, {true, 0}, {false, 0}, {true, 0}, {false, covered.LSN}}
+	if !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+	if beside.Offset < padded(covered.Offset)+headSize {
+		t.Errorf("written up to %d beside a sync up to %d", beside.Offset, covered.Offset)
+	}
+	f.data[from.Offset+headSize] ^= 1
+	if _, err := Recover(f, testID, from, nil); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("damage in what was synced: %v", err)
+	}
+}
+
+// A tail that was not there when a life began has come to light when the next one does: the disk had lost it for a while, as it may after a
+// failed sync. It must not be taken for what follows the record that both continue.
+func TestTailComesToLight(t *testing.T) {
+	l, f := createMem(t, Options{})
+	from := l.End()
+	add := func(tx uint64, value string) Position {
+		g := group(tx, put("k", []byte(value)))
+		g.Unawaited = true
+		return must(t)(l.Append(g))
+	}
+	at := add(1, "kept")
+	end := add(2, "lost")
+	lost := bytes.Clone(f.data[at.Offset:end.Offset])
+	clear(f.data[at.Offset:end.Offset])
+	_, res, err := read(f, from)
+	if err != nil || res.Groups != 1 {
+		t.Fatal(res, err)
+	}
+	if l, err = Open(f, testID, &res, 2, Options{Rand: counter(0x100)}); err != nil {
+		t.Fatal(err)
+	}
+	add(2, "new")
+	add(3, "newer")
+	if err := l.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	copy(f.data[at.Offset:], lost)
+	var values []string
+	res, err = Recover(f, testID, from, func(r Record) error {
+		for _, ops := range r.All() {
+			return Decode(ops, func(op *Op) error { values = append(values, string(op.Value)); return nil })
+		}
+		return nil
+	})
+	if err != nil || res.End != l.End() || !slices.Equal(values, []string{"kept", "new", "newer"}) {
+		t.Errorf("%q, %+v, %v", values, res, err)
+	}
+
+	// Nothing was shown of a life whose link is not whole.
+	f.data[res.space.segs[0].end-block+headSize] ^= 1
+	values = nil
+	_, res, err = read(f, from)
+	if err != nil || res.Groups != 2 || res.NextTx != 3 {
+		t.Errorf("without the link: %+v, %v", res, err)
 	}
 }

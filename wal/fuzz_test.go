@@ -29,8 +29,15 @@ func fixUp(data []byte) (file []byte, from Position) {
 		fixHead(file[off:], nil)
 	}
 	from = h.Start()
-	for at, n := from, 0; n < size/block; n++ {
-		if at.Offset < recordsAt || at.Offset%block != 0 || at.Offset+block > int64(size) {
+	run := false
+	for at, n := from, 0; n < size/tailSize; n++ {
+		if at.Offset < recordsAt || at.Offset%tailUnit != 0 || at.Offset+tailSize > int64(size) {
+			break
+		}
+		if run && fixTail(file[at.Offset:], &at) {
+			continue
+		}
+		if at = at.aligned(); at.Offset+block > int64(size) {
 			break
 		}
 		p := file[at.Offset:]
@@ -39,7 +46,7 @@ func fixUp(data []byte) (file []byte, from Position) {
 		}
 		var r head
 		r.decode(p)
-		at = at.after(&r)
+		at, run = at.after(&r), r.kind == kindRun
 		if r.kind == kindLink && r.length == linkPayload {
 			target, epoch, _ := parseLink(p[headSize:headSize+linkPayload], int64(size))
 			at.Offset, at.Epoch = target, epoch
@@ -67,6 +74,23 @@ func fixHead(p []byte, at *Position) bool {
 		h.sum = xxhash.Sum64(p[:headSum])
 		putSum(p, h.sum)
 	}
+	return true
+}
+
+// fixTail gives the tail at the start of p the checksum that it has behind at, which it moves on, and reports whether there is one.
+func fixTail(p []byte, at *Position) bool {
+	var t tail
+	if len(p) < tailSize {
+		return false
+	}
+	t.decode(p, at.Chain)
+	if t.tx == 0 || t.length == 0 || t.length > runMost || t.size() > int64(len(p)) {
+		return false
+	}
+	if p[15]&keepSums == 0 { // of the number of a transaction
+		t.encode(p, at.Chain)
+	}
+	*at = at.behind(&t)
 	return true
 }
 
@@ -170,8 +194,16 @@ func keep(to *[]Record) func(Record) error {
 func seedImages(t testing.TB) (images [][]byte) {
 	l, f := createMem(t, Options{Limit: 16 << 10, Initial: 8 << 10})
 	from := l.End()
-	for tx := uint64(1); tx < 12; tx++ {
+	tx := uint64(0)
+	for range 11 {
+		tx++
 		p := must(t)(l.Append(sized(tx, block*int64(1+tx%3), byte(tx))))
+		for tx%2 == 0 && tx%3 > 0 {
+			tx++
+			g := group(tx, put("t", []byte{byte(tx)}))
+			g.Unawaited = true
+			p = must(t)(l.Append(g))
+		}
 		if err := l.Sync(); err != nil {
 			t.Fatal(err)
 		}
@@ -185,10 +217,15 @@ func seedImages(t testing.TB) (images [][]byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if l, err = Open(f, testID, &res, 20, Options{Rand: counter(0x200)}); err != nil {
+	if l, err = Open(f, testID, &res, 40, Options{Rand: counter(0x200)}); err != nil {
 		t.Fatal(err)
 	}
-	must(t)(l.Append(sized(20, block, 1)))
+	must(t)(l.Append(sized(40, block, 1)))
+	for tx := range uint64(4) {
+		g := group(41+tx, put("t", make([]byte, 100*tx)))
+		g.Unawaited = true
+		must(t)(l.Append(g))
+	}
 	return append(images, bytes.Clone(f.data))
 }
 

@@ -91,13 +91,41 @@ func TxSize(n int) int64 {
 	return padded(headSize + int64(binary.PutUvarint(length[:], uint64(n))) + int64(n))
 }
 
-// seal returns the record in parts, padded with zeros to whole blocks, the first with room for the head; how long it is; and what
+// kind is that of the group's record, where runs are bounded by most bytes.
+func (g *Group) kind(most int64) kind {
+	if g.Unawaited && paddedTail(int64(len(g.buf))) <= most && len(g.refs) == 0 {
+		return kindRun
+	}
+	return kindGroup
+}
+
+// tail describes the group as a tail, without its checksum.
+func (g *Group) tail() tail { return tail{length: uint32(len(g.buf) - headSize), tx: g.first} }
+
+// sealTail completes t, which describes the group, for a place behind a record of that checksum, and returns its bytes, which are valid until the group
+// changes.
+func (g *Group) sealTail(t *tail, chain uint64) []byte {
+	end, from := len(g.buf), headSize-tailSize
+	var zeros [tailUnit]byte
+	g.buf = append(g.buf, zeros[:t.size()-int64(end-from)]...)
+	p := g.buf[from:]
+	g.buf = g.buf[:end]
+	t.encode(p, chain)
+	return p
+}
+
+// seal returns the record in parts, padded with zeros, the first with room for the head, and what
 // the head has to say about the payload. The group's payload does not change, and may go on growing.
-func (g *Group) seal() (parts [][]byte, n int64, h head) {
-	n = g.Size()
+func (g *Group) seal(k kind) (parts [][]byte, h head) {
 	end := len(g.buf)
+	h = head{
+		kind:   k,
+		length: uint32(int64(end) + g.lent - headSize),
+		count:  g.count,
+		tx:     g.first,
+	}
 	var zeros [block]byte
-	padding := int(n - int64(end) - g.lent)
+	padding := int(h.size() - int64(end) - g.lent)
 	g.buf = append(g.buf, zeros[:padding]...)
 	g.parts = g.parts[:0]
 	from := 0
@@ -107,15 +135,9 @@ func (g *Group) seal() (parts [][]byte, n int64, h head) {
 	}
 	g.parts = append(g.parts, g.buf[from:])
 	g.buf = g.buf[:end]
-	h = head{
-		kind:   kindGroup,
-		length: uint32(int64(end) + g.lent - headSize),
-		count:  g.count,
-		tx:     g.first,
-	}
 	if len(g.parts) == 1 {
 		h.payload = xxhash.Sum64(g.buf[headSize:])
-		return g.parts, n, h
+		return g.parts, h
 	}
 	var sum xxhash.Digest
 	sum.Reset()
@@ -128,5 +150,5 @@ func (g *Group) seal() (parts [][]byte, n int64, h head) {
 		skip = 0
 	}
 	h.payload = sum.Sum64()
-	return g.parts, n, h
+	return g.parts, h
 }

@@ -76,6 +76,8 @@ type Log struct {
 	synced   LSN
 	err      error // the first failure, for ever (R5)
 	link     [block]byte
+	tails    int64 // how many bytes of tails may still follow the last record; 0: the next one is none
+	cramped  int64 // the size beyond which Extend found no room; 0: none
 
 	// A part of the file around the end, to be written without system calls; nil: there is none.
 	window            vfs.Window
@@ -83,8 +85,12 @@ type Log struct {
 	windowless        bool // the system has none
 }
 
-// windowSize is how much of the file is opened as a window at a time, in bytes.
-const windowSize = 1 << 20
+// windowSize is how much of the file is opened as a window at a time, in bytes, and windowMost the size of a record up to which it is
+// written by one.
+const (
+	windowSize = 4 << 20
+	windowMost = 128 << 10
+)
 
 // Create makes a new log file with perm and a first record to come at LSN start,
 // preallocates it, and makes file and name durable. checkpoint is the number of
@@ -110,8 +116,7 @@ func Create(fsys vfs.FS, name string, perm fs.FileMode, id [16]byte, checkpoint 
 	}
 	l := &Log{file: f, id: id, opt: opt, next: h.Start(), released: start, synced: start}
 	l.space = space{
-		segs:   []segment{{lsn: start, off: recordsAt, end: recordsAt}},
-		starts: newBlocks(opt.Initial),
+		segs: []segment{{lsn: start, off: recordsAt, end: recordsAt}},
 	}
 	l.space.grow(opt.Initial)
 	return l, nil
@@ -166,20 +171,20 @@ func Open(f vfs.File, id [16]byte, res *Result, nextTx uint64, opt Options) (*Lo
 	if err := l.adopt(); err != nil {
 		return nil, err
 	}
-	if l.space.limit < l.next.Offset+block {
+	if l.space.limit < padded(l.next.Offset)+block {
 		return nil, corrupt(f, l.next.Offset, l.next.LSN, InvariantPrefix, "no room behind the end of the log")
 	}
 	var target int64
 	for {
 		var ok bool
 		if l.space.fits(block) {
-			target = l.next.Offset + block
+			target = padded(l.next.Offset) + block
 			break
 		}
 		if target, ok = l.space.place(block); ok {
 			break
 		}
-		if err := l.growTo(l.space.need(block), l.space.need(block)); err != nil {
+		if err := l.growTo(l.space.need(block), l.space.need(block), true); err != nil {
 			return nil, err
 		}
 	}
@@ -237,8 +242,11 @@ func (l *Log) Size() int64 {
 // Capacity returns the most that Reserve grants whenever everything appended has
 // been released: the end and the anchor can cut the file in three.
 func (l *Log) Capacity() int64 {
-	return min((l.opt.Limit-recordsAt-2*block)/3-block, maxPayload) &^ (block - 1)
+	return min((l.opt.Limit-recordsAt-block-l.runLimit())/3-block, maxPayload) &^ (block - 1)
 }
+
+// runLimit bounds a run, and with it the anchor, in bytes: less where the log is small.
+func (l *Log) runLimit() int64 { return min(runMost, max(floored(l.opt.Limit/32), block)) }
 
 // Err returns the failure that ended the log, or nil.
 func (l *Log) Err() error {
@@ -262,7 +270,7 @@ func (l *Log) failLocked(err error) error {
 }
 
 // Append writes the group as one record behind the end and returns the end after
-// it; an empty group changes nothing. The record is durable after the next Sync.
+// it; an empty group changes nothing. The record is durable after the next Sync. A small one that is unawaited takes no more than it needs: see tail.
 // It takes one write, or two when the log must go on elsewhere in the file. If the
 // room was not reserved, Append may have to grow the file, and then can fail
 // like Reserve, changing nothing. Any other failure ends the log.
@@ -273,7 +281,12 @@ func (l *Log) Append(g *Group) (Position, error) {
 	if g.Size() > maxPayload {
 		return Position{}, ErrTooLarge
 	}
-	record, n, h := g.seal()
+	n, k := g.Size(), g.kind(l.runLimit())
+	var record [][]byte
+	var h head
+	if k != kindRun {
+		record, h = g.seal(k) // while others may append
+	}
 	l.mu.Lock()
 	for l.err == nil && !l.space.room(n) {
 		l.mu.Unlock()
@@ -286,21 +299,32 @@ func (l *Log) Append(g *Group) (Position, error) {
 	if l.err != nil {
 		return Position{}, l.err
 	}
+	if k == kindRun {
+		if t := g.tail(); t.size() <= l.tails && l.space.fitsTail(t.size()) {
+			if err := l.writeTail(g, &t); err != nil {
+				return Position{}, err
+			}
+			return l.next, nil
+		}
+		record, h = g.seal(k)
+	}
 	if !l.space.fits(n) {
 		target, _ := l.space.place(n)
 		if err := l.writeLink(target, 0); err != nil {
 			return Position{}, err
 		}
 	}
-	if err := l.write(record, n, &h, g.Unawaited); err != nil {
+	if err := l.write(record, &h, g.Unawaited); err != nil {
 		return Position{}, err
 	}
 	return l.next, nil
 }
 
-// write completes the head and writes the record of n bytes at the end, where there is
+// write completes the head and writes the record at the beginning of the block behind the end, where there is
 // room. The caller holds mu.
-func (l *Log) write(record [][]byte, n int64, h *head, unawaited bool) error {
+func (l *Log) write(record [][]byte, h *head, unawaited bool) error {
+	n := h.size()
+	l.next = l.next.aligned()
 	h.id, h.lsn, h.epoch = l.id, l.next.LSN, l.next.Epoch
 	h.claim, h.chain = l.synced, l.next.Chain
 	h.encode(record[0])
@@ -308,17 +332,41 @@ func (l *Log) write(record [][]byte, n int64, h *head, unawaited bool) error {
 	switch {
 	case len(record) > 1:
 		err = l.file.WriteV(record, l.next.Offset)
-	case unawaited && n <= windowSize/8 && l.open(n):
-		err = l.window.Write(record[0], l.next.Offset)
+	case unawaited && n <= windowMost:
+		err = l.store(record[0])
 	default:
 		_, err = l.file.WriteAt(record[0], l.next.Offset)
 	}
 	if err != nil {
 		return l.failLocked(fmt.Errorf("wal: append: %w", err))
 	}
-	l.space.wrote(n)
+	l.space.wrote(n, h.kind == kindRun)
 	l.next = l.next.after(h)
+	l.tails = 0
+	if h.kind == kindRun {
+		l.tails = l.runLimit() - n
+	}
 	return nil
+}
+
+// writeTail writes a tail at the end, where there is room. The caller holds mu.
+func (l *Log) writeTail(g *Group, t *tail) error {
+	if err := l.store(g.sealTail(t, l.next.Chain)); err != nil {
+		return l.failLocked(fmt.Errorf("wal: append: %w", err))
+	}
+	l.space.wroteTail(t.size())
+	l.next = l.next.behind(t)
+	l.tails -= t.size()
+	return nil
+}
+
+// store writes what nobody waits for at the end, by the cheapest way. The caller holds mu.
+func (l *Log) store(p []byte) error {
+	if l.open(int64(len(p))) {
+		return l.window.Write(p, l.next.Offset)
+	}
+	_, err := l.file.WriteAt(p, l.next.Offset)
+	return err
 }
 
 // open sees to it that there is a window with n bytes from the end on. The caller holds mu, and n bytes have room there.
@@ -355,7 +403,7 @@ func (l *Log) writeLink(target int64, nextTx uint64) error {
 	payload := l.link[headSize : headSize+linkPayload]
 	h := linkHead(payload, target, epoch)
 	h.tx = nextTx
-	if err := l.write([][]byte{l.link[:]}, int64(len(l.link)), &h, false); err != nil {
+	if err := l.write([][]byte{l.link[:]}, &h, false); err != nil {
 		return err
 	}
 	l.space.jump(target)
@@ -400,12 +448,44 @@ func (l *Log) grow(n int64) error {
 		return ErrFull
 	}
 	want := max(old+min(old, maxStep), need+growUnit-1)
-	return l.growTo(need, min(want, l.opt.Limit))
+	if n >= unzeroed {
+		want = need + growUnit - 1
+	}
+	return l.growTo(need, min(want, l.opt.Limit), n < unzeroed)
 }
 
-// growTo makes the file want bytes long, or need if the disk has no more. The
+// unzeroed is the size from which a record gets space without zeros: it fills the space itself, so that zeros would be written, and synced, for
+// nothing, and the update of the metadata, which they are there for, does not count against the record.
+const unzeroed = 1 << 20
+
+// Tight reports whether the file should grow before somebody has to wait for it: see Extend.
+func (l *Log) Tight() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.err == nil && l.space.size < l.opt.Limit && l.space.size != l.cramped && !l.space.room(min(l.space.size/3, maxStep/2))
+}
+
+// Extend makes the file larger if it is tight, beside appends. A failure changes nothing, unless it is that of a sync, see Err.
+func (l *Log) Extend() error {
+	l.growing.Lock()
+	defer l.growing.Unlock()
+	if !l.Tight() {
+		return nil
+	}
+	old := l.Size()
+	size := min(old+min(old, maxStep), l.opt.Limit)
+	err := l.growTo(size, size, true)
+	if err != nil {
+		l.mu.Lock()
+		l.cramped = old // not again with each commit: to try may take the disk's last bytes from others for a moment
+		l.mu.Unlock()
+	}
+	return err
+}
+
+// growTo makes the file want bytes long, or need if the disk has no more, and fills the new part with zeros, or only reserves it. The
 // caller holds growing, or is the only one.
-func (l *Log) growTo(need, want int64) error {
+func (l *Log) growTo(need, want int64, zeros bool) error {
 	old := l.Size()
 	info, err := l.file.Stat()
 	if err != nil {
@@ -415,11 +495,15 @@ func (l *Log) growTo(need, want int64) error {
 	// end within a torn record then, which no crash makes, and would be taken for damage.
 	back := max(old, info.Size)
 	size := max(want&^(growUnit-1), need) // whole units unless the limit cuts one
-	err = zero(l.file, old, size)
+	reserve := zero
+	if !zeros {
+		reserve = func(f vfs.File, off, end int64) error { return f.Allocate(off, end-off) }
+	}
+	err = reserve(l.file, old, size)
 	if err != nil && need < size {
 		size = need
 		if err = l.file.Truncate(back); err == nil {
-			err = zero(l.file, old, size)
+			err = reserve(l.file, old, size)
 		}
 	}
 	if err != nil {
@@ -446,6 +530,7 @@ func (l *Log) sync(always bool) error {
 	defer l.syncing.Unlock()
 	l.mu.Lock()
 	err, end, synced := l.err, l.next.LSN, l.synced
+	l.tails = 0 // the block in which the log ends is not written to again: the sync may cover it
 	l.mu.Unlock()
 	if err != nil || end == synced && !always {
 		return err
@@ -456,6 +541,7 @@ func (l *Log) sync(always bool) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.synced = end
+	l.tails = 0 // only a head says how far the log is synced (R4)
 	return nil
 }
 
@@ -475,7 +561,7 @@ func (l *Log) Release(p Position) {
 	if !l.space.release(p) {
 		panic(fmt.Sprintf("wal: release of lsn %d, offset %d: no record there", p.LSN, p.Offset))
 	}
-	l.released = p.LSN
+	l.released, l.cramped = p.LSN, 0
 }
 
 // Close closes the file, without a sync. Calls afterwards give fs.ErrClosed, or

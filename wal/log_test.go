@@ -258,13 +258,13 @@ func TestGroup(t *testing.T) {
 	}
 	g.Add(8, nil)
 	g.Add(9, put("a", nil))
-	parts, n, h := g.seal()
+	parts, h := g.seal(kindGroup)
 	record := parts[0]
-	if bytes.IndexByte(record, 's') >= 0 || len(parts) != 1 || len(record) != block || n != block || h.count != 2 {
+	if bytes.IndexByte(record, 's') >= 0 || len(parts) != 1 || len(record) != block || h.size() != block || h.count != 2 {
 		t.Errorf("record of %d bytes, %d transactions: %q", len(record), h.count, record)
 	}
 	g.Add(10, nil)
-	if again, _, h := g.seal(); len(again[0]) != block || h.count != 3 || g.LastTx() != 10 {
+	if again, h := g.seal(kindGroup); len(again[0]) != block || h.count != 3 || g.LastTx() != 10 {
 		t.Errorf("after one more: %d bytes, %d transactions", len(again[0]), h.count)
 	}
 	defer func() {

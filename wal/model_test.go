@@ -66,7 +66,7 @@ func TestModel(t *testing.T) {
 }
 
 type modelStats struct {
-	Lives, Crashes, Kills, Groups, Recovered, Lost, Links, Full, NoSpace, Low, MidCall int
+	Lives, Crashes, Kills, Groups, Recovered, Lost, Links, Full, NoSpace, Low, MidCall, Unawaited, Tails, Beside int
 }
 
 func (s *modelStats) add(o modelStats) {
@@ -81,6 +81,9 @@ func (s *modelStats) add(o modelStats) {
 	s.NoSpace += o.NoSpace
 	s.Low += o.Low
 	s.MidCall += o.MidCall
+	s.Unawaited += o.Unawaited
+	s.Tails += o.Tails
+	s.Beside += o.Beside
 }
 
 // appended is a group of the current timeline.
@@ -104,6 +107,8 @@ type model struct {
 	slots  [2]Position // high, low
 	group  Group
 	stats  modelStats
+
+	relaxed int // of 8 groups so many are unawaited
 }
 
 // tryRun is run with a panic made an error, so that the seed is told.
@@ -132,6 +137,7 @@ func (m *model) run(steps int) error {
 	m.acked = l.End().LSN
 	for life := range 1 + m.rng.IntN(12) {
 		m.stats.Lives++
+		m.relaxed = m.rng.IntN(9)
 		if err := m.live(m.rng.IntN(steps)); err != nil {
 			return fmt.Errorf("life %d: %w", life, err)
 		}
@@ -151,7 +157,9 @@ func (m *model) live(steps int) error {
 		var err error
 		switch m.rng.IntN(12) {
 		case 0, 1, 2, 3, 4:
-			err = m.append()
+			for err = m.append(); err == nil && m.rng.IntN(8) < m.relaxed/2; {
+				err = m.append()
+			}
 		case 5, 6, 7:
 			err = m.sync()
 		case 8, 9:
@@ -232,6 +240,9 @@ func (m *model) append() error {
 // went in is kept too: what did not get written of it may be what lay there before,
 // zeros behind zeros, and then it is whole and may be recovered.
 func (m *model) put(g *Group) (Position, error) {
+	if g.Unawaited = m.rng.IntN(8) < m.relaxed; g.Unawaited {
+		m.stats.Unawaited++
+	}
 	a := appended{
 		at: m.log.End(), first: m.nextTx, count: g.Len(), payload: bytes.Clone(g.buf[headSize:]),
 	}
@@ -275,7 +286,26 @@ func (m *model) random(n int) Ops {
 
 func (m *model) sync() error {
 	end := m.log.End().LSN
-	if err := m.log.Sync(); err != nil {
+	var beside error
+	m.file.during = func() {
+		for beside == nil && m.rng.IntN(3) > 0 {
+			g := group(m.nextTx, m.random(m.rng.IntN(300)))
+			m.log.mu.Lock()
+			room := m.log.space.room(g.Size()) // to grow, the log would sync
+			m.log.mu.Unlock()
+			if !room {
+				return
+			}
+			_, beside = m.put(g)
+			m.stats.Beside++
+		}
+	}
+	err := m.log.Sync()
+	m.file.during = nil
+	if err == nil {
+		err = beside
+	}
+	if err != nil {
 		return err
 	}
 	m.acked = max(m.acked, end)
@@ -288,6 +318,17 @@ func (m *model) sync() error {
 func (m *model) reserve() error {
 	n := int64(m.rng.IntN(int(m.log.Capacity())))
 	before := m.log.End()
+	if m.rng.IntN(2) == 0 {
+		if err := m.log.Extend(); err != nil {
+			if m.log.Tight() {
+				return errors.New("the log would try again at once")
+			}
+			return m.clean(err, before)
+		}
+		if m.log.Tight() && m.log.Size() < m.log.opt.Limit/2 {
+			return errors.New("the log is tight once it has been extended")
+		}
+	}
 	if err := m.log.Reserve(n); err != nil {
 		return m.clean(err, before)
 	}
@@ -309,12 +350,13 @@ func (m *model) reserve() error {
 // checkpoint syncs, writes one slot, then the other, then releases; the power may
 // go between.
 func (m *model) checkpoint() error {
+	end := m.log.End()
 	if err := m.sync(); err != nil {
 		return err
 	}
 	p := m.slots[0]
 	if m.rng.IntN(3) == 0 {
-		p = m.log.End()
+		p = end
 	} else if n := len(m.groups); n > 0 {
 		if a := m.groups[m.rng.IntN(n)]; a.at.LSN >= p.LSN && a.at.LSN <= m.acked {
 			p = a.at
@@ -419,6 +461,9 @@ func (m *model) verify(from Position) (Result, error) {
 				n, r.LSN, r.FirstTx, len(r.Payload), a.first, len(a.payload))
 		}
 		n++
+		if r.Tail {
+			m.stats.Tails++
+		}
 		return nil
 	})
 	if err != nil {

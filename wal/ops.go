@@ -53,6 +53,11 @@ func (o *Ops) Bucket(path [][]byte) {
 	*o = appendPath(append(*o, byte(OpBucket)), path)
 }
 
+// Select is Bucket, by a path as it lies in operations.
+func (o *Ops) Select(p Path) {
+	*o = append(append(*o, byte(OpBucket)), p...)
+}
+
 // Put sets a key's value.
 func (o *Ops) Put(key, value []byte) {
 	*o = appendBytes(appendBytes(append(*o, byte(OpPut)), key), value)
@@ -158,20 +163,27 @@ type Op struct {
 // that are not operations give an error that is ErrCorrupt, after fn has seen the
 // operations before them.
 func Decode(ops []byte, fn func(*Op) error) error {
-	var op Op
-	for rest := ops; len(rest) > 0; {
-		tail, ok := op.cut(rest)
-		op.At = len(ops) - len(rest)
-		if !ok {
-			return fmt.Errorf("%w: no operation at byte %d of %d: %s",
-				ErrCorrupt, len(ops)-len(rest), len(ops), Kind(rest[0]))
+	for at := 0; at < len(ops); {
+		op, next, err := DecodeNext(ops, at)
+		if err != nil {
+			return err
 		}
 		if err := fn(&op); err != nil {
 			return err
 		}
-		rest = tail
+		at = next
 	}
 	return nil
+}
+
+// DecodeNext returns the operation at a place where one begins, and where the next one does. The slices of the operation point into ops.
+func DecodeNext(ops []byte, at int) (op Op, next int, err error) {
+	rest, ok := op.cut(ops[at:])
+	if !ok {
+		return op, at, fmt.Errorf("%w: no operation at byte %d of %d: %s", ErrCorrupt, at, len(ops), Kind(ops[at]))
+	}
+	op.At = at
+	return op, len(ops) - len(rest), nil
 }
 
 // DecodeAt returns the operation that Decode found at a place. Its slices point into ops.

@@ -10,7 +10,8 @@ import (
 const (
 	recordMagic = 0x4c41574f // "OWAL"
 	headSize    = 88
-	headSum     = 80            // where the head's checksum lies
+	headChain   = 64            // where the head has the checksum of the record before
+	headSum     = 80            // where its own lies
 	maxPayload  = 1<<31 - 1<<16 // fits an int on 32 bits with its head and padding
 )
 
@@ -20,7 +21,13 @@ type kind uint8
 const (
 	kindGroup kind = 1 // transactions, each {uvarint length, operations}
 	kindLink  kind = 2 // {u64 offset of the next record, u64 its epoch}
+	kindRun   kind = 3 // as kindGroup, but tails may follow
+
+	kindTail kind = 255 // in no head: see tail
 )
+
+// hasGroup reports whether the payload is transactions.
+func (k kind) hasGroup() bool { return k == kindGroup || k == kindRun || k == kindTail }
 
 const linkPayload = 16
 
@@ -30,7 +37,7 @@ const linkPayload = 16
 //
 //	offset size
 //	     0    4  magic
-//	     4    1  kind: 1 group, 2 link
+//	     4    1  kind: 1 group, 2 link, 3 group with tails behind it
 //	     5    3  zero
 //	     8    4  payload length
 //	    12    4  count of transactions
@@ -42,7 +49,7 @@ const linkPayload = 16
 //	    64    8  chain: checksum (offset 80) of the record before
 //	    72    8  xxhash64 of the payload
 //	    80    8  xxhash64 of bytes [0, 80): the record's checksum
-//	    88       payload, then zeros to a multiple of 512
+//	    88       payload, then zeros to a multiple of 512, or, with tails, of 8
 //
 // All numbers are little-endian.
 type head struct {
@@ -60,7 +67,15 @@ type head struct {
 }
 
 // size returns the bytes that the record takes in the file.
-func (h *head) size() int64 { return padded(headSize + int64(h.length)) }
+func (h *head) size() int64 {
+	switch h.kind {
+	case kindRun:
+		return paddedTail(headSize + int64(h.length))
+	case kindTail:
+		return paddedTail(tailSize + int64(h.length))
+	}
+	return padded(headSize + int64(h.length))
+}
 
 // encode fills p[:headSize] and sets the checksum.
 func (h *head) encode(p []byte) {
@@ -74,7 +89,7 @@ func (h *head) encode(p []byte) {
 	binary.LittleEndian.PutUint64(p[40:], h.epoch)
 	binary.LittleEndian.PutUint64(p[48:], h.tx)
 	binary.LittleEndian.PutUint64(p[56:], uint64(h.claim))
-	binary.LittleEndian.PutUint64(p[64:], h.chain)
+	binary.LittleEndian.PutUint64(p[headChain:], h.chain)
 	binary.LittleEndian.PutUint64(p[72:], h.payload)
 	h.sum = xxhash.Sum64(p[:headSum])
 	binary.LittleEndian.PutUint64(p[headSum:], h.sum)
@@ -99,19 +114,80 @@ func (h *head) decode(p []byte) bool {
 		epoch:   binary.LittleEndian.Uint64(p[40:]),
 		tx:      binary.LittleEndian.Uint64(p[48:]),
 		claim:   LSN(binary.LittleEndian.Uint64(p[56:])),
-		chain:   binary.LittleEndian.Uint64(p[64:]),
+		chain:   binary.LittleEndian.Uint64(p[headChain:]),
 		payload: binary.LittleEndian.Uint64(p[72:]),
 		sum:     binary.LittleEndian.Uint64(p[headSum:]),
 	}
 	return xxhash.Sum64(p[:headSum]) == h.sum
 }
 
+const (
+	tailSize = 24
+	// runMost bounds a run in bytes, and so a tail. The longer, the more of the space before a checkpoint's position has to be kept (R1), and
+	// is read to find that the log is the right one.
+	runMost = 64 << 10
+)
+
+// A tail is a group that lies close behind the record before, in the same block where that ends within one. It is what groups are written as
+// for which nobody waits: transactions by the hundred thousand, each in a block of its own, filled the log with zeros. What a tail
+// does not say is as in the head of its run, which is the record before the first tail, and all tails behind it. Only what no sync has covered may
+// be a block's content when a tail is written to it, because a write may destroy the block that it is torn in.
+//
+//	offset size
+//	     0    8  xxhash64, with the checksum of the record before as its seed, of bytes [8, 24) and the payload: the tail's checksum
+//	     8    8  first TxID
+//	    16    4  payload length
+//	    20    4  the lower half of xxhash64, with the same seed, of bytes [8, 20): the check
+//	    24       payload, as of a group, then zeros to a multiple of 8
+//
+// All numbers are little-endian. The check tells whether a tail was begun here, behind that record, before its length is believed. First there was a constant
+// instead: then what lay there before, be it a user's value, or a torn block, could look like a tail that reaches behind the end of the file.
+type tail struct {
+	length uint32
+	tx     uint64
+	sum    uint64
+}
+
+// size returns the bytes that the tail takes in the file.
+func (t *tail) size() int64 { return paddedTail(tailSize + int64(t.length)) }
+
+// encode fills p[:tailSize], in front of the payload, and sets the checksum.
+func (t *tail) encode(p []byte, chain uint64) {
+	binary.LittleEndian.PutUint64(p[8:], t.tx)
+	binary.LittleEndian.PutUint32(p[16:], t.length)
+	binary.LittleEndian.PutUint32(p[20:], uint32(seeded(p[8:20], chain)))
+	t.sum = tailSum(p[:tailSize+t.length], chain)
+	binary.LittleEndian.PutUint64(p, t.sum)
+}
+
+func tailSum(p []byte, chain uint64) uint64 { return seeded(p[8:], chain) }
+
+func seeded(p []byte, seed uint64) uint64 {
+	var sum xxhash.Digest
+	sum.ResetWithSeed(seed)
+	sum.Write(p)
+	return sum.Sum64()
+}
+
+// decode reads a tail's beginning and reports whether one was begun there, behind a record of that checksum.
+func (t *tail) decode(p []byte, chain uint64) bool {
+	_ = p[tailSize-1]
+	*t = tail{
+		sum:    binary.LittleEndian.Uint64(p),
+		tx:     binary.LittleEndian.Uint64(p[8:]),
+		length: binary.LittleEndian.Uint32(p[16:]),
+	}
+	return t.length <= runMost && t.tx != 0 && binary.LittleEndian.Uint32(p[20:]) == uint32(seeded(p[8:20], chain))
+}
+
 // A Record is a group read back from the log.
 type Record struct {
 	LSN     LSN
 	Offset  int64 // in the file
+	Size    int64 // in the file
+	Tail    bool  // it is close behind the record before
 	Epoch   uint64
-	Synced  LSN    // up to where the log had been synced when it was written
+	Synced  LSN    // up to where the log had been synced when it was written; 0 of a tail, if its run's head has not been read
 	FirstTx uint64 // TxID of the first transaction
 	Count   int    // transactions, with consecutive TxIDs; at least 1
 	Payload []byte // verified; valid during the call that it is passed to
@@ -134,13 +210,13 @@ func (r *Record) All() iter.Seq2[uint64, Ops] {
 	}
 }
 
-// framed reports whether payload is exactly count transactions.
-func framed(payload []byte, count uint32) bool {
-	for ; count > 0; count-- {
-		var ok bool
+// framed returns of how many transactions payload consists.
+func framed(payload []byte) (count uint32, ok bool) {
+	for len(payload) > 0 {
 		if _, payload, ok = cutBytes(payload); !ok {
-			return false
+			return count, false
 		}
+		count++
 	}
-	return len(payload) == 0
+	return count, true
 }

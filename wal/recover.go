@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"encoding/binary"
 	"fmt"
 
 	"github.com/cespare/xxhash/v2"
@@ -35,6 +36,11 @@ type recovery struct {
 	head Header
 	res  Result
 	seen blocks // blocks of the records read
+
+	claim    LSN   // of the head read last; 0: none yet
+	halfTail bool  // where no record is the next one there is a tail that is not whole
+	closed   bool  // the record before is one that no tail follows
+	walked   int64 // up to where the tails of runs have been told of
 }
 
 // Recover reads the log of store id from position from, which a checkpoint named,
@@ -79,28 +85,33 @@ func newRecovery(f vfs.File, id [16]byte, from Position) (*recovery, error) {
 	switch {
 	case h.ID != id:
 		return nil, corrupt(f, 16, h.LSN, InvariantKept, "log belongs to store %x, not %x", h.ID, id)
-	case from.LSN > maxLSN || from.Offset < recordsAt || from.Offset%block != 0:
+	case from.LSN > maxLSN || from.Offset < recordsAt || from.Offset%tailUnit != 0:
 		return nil, corrupt(f, from.Offset, from.LSN, InvariantKept, "checkpoint names an impossible position")
 	case from.LSN < h.LSN:
 		return nil, corrupt(f, headerLSN, from.LSN, InvariantKept, "log begins at lsn %d, behind the checkpoint", h.LSN)
 	case from.LSN == h.LSN && from != h.Start():
 		return nil, corrupt(f, 0, from.LSN, InvariantKept, "log is not the one that the checkpoint names")
-	case from.Offset+block > size:
+	case padded(from.Offset)+block > size:
 		return nil, corrupt(f, from.Offset, from.LSN, InvariantKept, "file ends at %d, before the checkpoint's position", info.Size)
 	}
+	return startAt(f, size, h, from), nil
+}
+
+// startAt returns a recovery of the file of size bytes that has read nothing yet.
+func startAt(f vfs.File, size int64, h Header, from Position) *recovery {
 	r := &recovery{
 		win:  window{file: f, size: size},
-		id:   id,
+		id:   h.ID,
 		head: h,
 		res:  Result{From: from, End: from},
 		seen: newBlocks(size),
 	}
-	r.res.space = space{
-		segs:   []segment{{lsn: from.LSN, off: from.Offset, end: from.Offset}},
-		starts: newBlocks(size),
-	}
+	r.res.space = space{segs: []segment{{lsn: from.LSN, off: from.Offset, end: from.Offset}}}
 	r.res.space.grow(size)
-	return r, nil
+	if first := floored(from.Offset); first < from.Offset {
+		r.seen.add(first) // it may have the first tail
+	}
+	return r
 }
 
 // corrupt returns the error for damage where reading stands.
@@ -116,19 +127,41 @@ func (r *recovery) broken(invariant int, format string, args ...any) error {
 // read passes records on until one is not the next.
 func (r *recovery) read(v visitor) error {
 	for {
+		over, err := r.superseded()
+		if err != nil {
+			return err
+		}
+		if !over {
+			if done, err := r.readTail(v); err != nil {
+				return err
+			} else if done {
+				continue
+			}
+		}
 		var h head
 		payload, end, err := r.record(&h)
 		if err != nil {
 			return err
 		}
+		if over && end.reason != "" { // by a record that is not whole
+			if done, err := r.readTail(v); err != nil {
+				return err
+			} else if done {
+				continue
+			}
+		}
 		if end.reason != "" {
+			if r.halfTail {
+				end = stop{"a tail that is not whole", true}
+			}
 			r.res.Stop, r.res.Torn = end.reason, end.torn
 			return nil
 		}
+		r.claim, r.closed = h.claim, h.kind != kindRun
 		if h.kind == kindLink {
 			err = r.follow(&h, payload, v)
 		} else {
-			err = r.pass(&h, payload, v)
+			err = r.passGroup(&h, payload, v)
 		}
 		if err != nil {
 			return err
@@ -136,12 +169,87 @@ func (r *recovery) read(v visitor) error {
 	}
 }
 
-// record reads the record at the end reached so far. It is the next one if end is
+// superseded reports whether the next record seems to lie at the beginning of a block, and not close behind the last one, where a tail may lie all the same: one of
+// a lost timeline, which was not there when the life began that came next, and has come to light. What a life begins with is a link at the beginning of a block,
+// and does not destroy such a tail. There is no other way to have both: of one life only one record follows another.
+func (r *recovery) superseded() (bool, error) {
+	at := r.res.End.aligned()
+	if at == r.res.End || at.Offset+headSize > r.win.size {
+		return false, nil
+	}
+	p, err := r.win.bytes(at.Offset, headSize)
+	if err != nil || !hasMagic(p) || binary.LittleEndian.Uint64(p[headChain:]) != at.Chain { // most often it is an old one
+		return false, err
+	}
+	var h head
+	return r.expect(&h, p, at).reason == "", nil
+}
+
+// readTail passes the tail on that lies at the end reached so far, and reports whether there is one.
+func (r *recovery) readTail(v visitor) (bool, error) {
+	t, payload, err := r.tail()
+	if t == nil || err != nil {
+		return false, err
+	}
+	n, ok := framed(payload)
+	if n == 0 || !ok {
+		return false, r.corrupt("tail is not transactions from %d", t.tx)
+	}
+	if err := r.pass(Record{Tail: true, Size: t.size(), FirstTx: t.tx, Count: int(n), Payload: payload}, v); err != nil {
+		return false, err
+	}
+	r.res.space.wroteTail(t.size())
+	r.res.End = r.res.End.behind(t)
+	return true, nil
+}
+
+// tail reads the tail at the end reached so far; nil without an error: there is none, and if anything follows it lies at the beginning of a block.
+func (r *recovery) tail() (*tail, []byte, error) {
+	at := r.res.End
+	r.halfTail = false
+	if r.closed {
+		return nil, nil, nil
+	}
+	t, payload, begun, err := r.tailAt(at)
+	switch n := r.win.size - at.Offset; {
+	case err != nil || !begun:
+		return nil, nil, err
+	case t.size() > n: // every tail had room in the file when it was written
+		return nil, nil, r.corrupt("record of %d bytes reaches past the end of the file at %d", t.size(), r.win.size)
+	case payload == nil:
+		r.halfTail = true
+		return nil, nil, nil
+	}
+	if fresh := padded(at.Offset); !r.seen.addRange(fresh, at.Offset+t.size()-fresh) {
+		return nil, nil, r.corrupt("record lies over one that is live")
+	}
+	return &t, payload, nil
+}
+
+// tailAt reads the tail at a place, if one was begun there. The payload is nil if the tail is not whole.
+func (r *recovery) tailAt(at Position) (t tail, payload []byte, begun bool, err error) {
+	if at.Offset+tailSize > r.win.size {
+		return t, nil, false, nil
+	}
+	p, err := r.win.bytes(at.Offset, tailSize)
+	if err != nil || !t.decode(p, at.Chain) {
+		return t, nil, false, err
+	}
+	if t.size() > r.win.size-at.Offset {
+		return t, nil, true, nil
+	}
+	if p, err = r.win.bytes(at.Offset, tailSize+int64(t.length)); err == nil && tailSum(p, at.Chain) == t.sum {
+		payload = p[tailSize:]
+	}
+	return t, payload, true, err
+}
+
+// record reads the record at the beginning of the block behind the end reached so far, which it takes there. It is the next one if end is
 // empty. Damage that no crash can cause is an error here already: the file reaches
 // past the log's end by its reserve (R2, R3), and nothing sound at this LSN, of
 // this epoch and chain, was written by anything but the log.
 func (r *recovery) record(h *head) (payload []byte, end stop, err error) {
-	at := r.res.End
+	at := r.res.End.aligned()
 	if at.Offset+block > r.win.size {
 		return nil, end, r.corrupt("file ends at %d, before the log does", r.win.size)
 	}
@@ -149,11 +257,13 @@ func (r *recovery) record(h *head) (payload []byte, end stop, err error) {
 	if err != nil {
 		return nil, end, err
 	}
-	if end = r.expect(h, p); end.reason != "" {
+	if end = r.expect(h, p, at); end.reason != "" {
 		return nil, end, nil
 	}
+	before := r.res.End
+	r.res.End = at
 	switch {
-	case h.kind != kindGroup && h.kind != kindLink:
+	case h.kind != kindGroup && h.kind != kindLink && h.kind != kindRun:
 		return nil, end, r.corrupt("record is of unknown kind %d", h.kind)
 	case h.claim > h.lsn:
 		return nil, end, r.corrupt("record claims a sync up to lsn %d, past itself", h.claim)
@@ -166,6 +276,7 @@ func (r *recovery) record(h *head) (payload []byte, end stop, err error) {
 	}
 	payload = p[headSize:]
 	if xxhash.Sum64(payload) != h.payload {
+		r.res.End = before
 		return nil, stop{"a record whose payload is not whole", true}, nil
 	}
 	if !r.seen.addRange(at.Offset, h.size()) {
@@ -174,9 +285,8 @@ func (r *recovery) record(h *head) (payload []byte, end stop, err error) {
 	return payload, end, nil
 }
 
-// expect decodes the head in p and says why it is not the one expected.
-func (r *recovery) expect(h *head, p []byte) stop {
-	at := r.res.End
+// expect decodes the head in p and says why it is not the one expected at that place.
+func (r *recovery) expect(h *head, p []byte, at Position) stop {
 	sound := h.decode(p)
 	switch {
 	case !sound && hasMagic(p):
@@ -204,31 +314,43 @@ func blank(p []byte) bool {
 	return true
 }
 
-// pass gives a group to the visitor, once it is known to be well formed.
-func (r *recovery) pass(h *head, payload []byte, v visitor) error {
-	next := h.tx + uint64(h.count)
-	switch {
-	case h.count == 0 || next < h.tx || !framed(payload, h.count):
+// passGroup is pass for a record that is no tail.
+func (r *recovery) passGroup(h *head, payload []byte, v visitor) error {
+	if n, ok := framed(payload); n == 0 || !ok || n != h.count {
 		return r.corrupt("group is not %d transactions from %d", h.count, h.tx)
-	case r.res.NextTx != 0 && h.tx != r.res.NextTx:
-		return r.corrupt("transaction %d follows %d", h.tx, r.res.NextTx-1)
+	}
+	if err := r.pass(Record{Size: h.size(), FirstTx: h.tx, Count: int(h.count), Payload: payload}, v); err != nil {
+		return err
+	}
+	r.advance(h)
+	return nil
+}
+
+// pass gives a group that lies at the end reached so far, and is well formed, to the visitor.
+func (r *recovery) pass(rec Record, v visitor) error {
+	next := rec.FirstTx + uint64(rec.Count)
+	switch {
+	case next < rec.FirstTx:
+		return r.corrupt("group is not %d transactions from %d", rec.Count, rec.FirstTx)
+	case r.res.NextTx != 0 && rec.FirstTx != r.res.NextTx:
+		return r.corrupt("transaction %d follows %d", rec.FirstTx, r.res.NextTx-1)
 	}
 	if v.group != nil {
-		err := v.group(Record{
-			LSN: h.lsn, Offset: r.res.End.Offset, Epoch: h.epoch, Synced: h.claim,
-			FirstTx: h.tx, Count: int(h.count), Payload: payload,
-		})
-		if err != nil {
+		at := r.res.End
+		rec.LSN, rec.Offset, rec.Epoch, rec.Synced = at.LSN, at.Offset, at.Epoch, r.claim
+		if err := v.group(rec); err != nil {
 			r.res.Stop = "the reader gave up"
 			return err
 		}
 	}
 	r.res.Groups++
-	r.res.Transactions += int(h.count)
+	r.res.Transactions += rec.Count
 	r.res.NextTx = next
-	r.advance(h)
 	return nil
 }
+
+// maxTx bounds the numbers of transactions, far above what a store can reach, so that they can be counted on.
+const maxTx = 1<<62 - 1
 
 // follow goes on where a link leads.
 func (r *recovery) follow(h *head, payload []byte, v visitor) error {
@@ -238,6 +360,8 @@ func (r *recovery) follow(h *head, payload []byte, v visitor) error {
 		return r.corrupt("link leads nowhere")
 	case h.tx != 0 && h.tx < r.res.NextTx:
 		return r.corrupt("link goes back to transaction %d behind %d", h.tx, r.res.NextTx-1)
+	case h.tx > maxTx:
+		return r.corrupt("link to transaction %d, which is beyond all", h.tx)
 	}
 	if v.link != nil {
 		v.link(h, r.res.End.Offset, target, epoch)
@@ -250,7 +374,7 @@ func (r *recovery) follow(h *head, payload []byte, v visitor) error {
 }
 
 func (r *recovery) advance(h *head) {
-	r.res.space.wrote(h.size())
+	r.res.space.wrote(h.size(), h.kind == kindRun)
 	r.res.End = r.res.End.after(h)
 }
 
@@ -264,8 +388,9 @@ func (r *recovery) advance(h *head) {
 // the position either, this is not the log that the position was in.
 func (r *recovery) judge(other func(h *head, off int64)) error {
 	var verdict error
+	from := r.res.From
 	for off := int64(recordsAt); off+block <= r.win.size; off += block {
-		if r.seen.has(off) {
+		if r.seen.has(off) && (off != floored(from.Offset) || off == from.Offset) {
 			continue
 		}
 		p, err := r.win.bytes(off, block)
@@ -277,9 +402,6 @@ func (r *recovery) judge(other func(h *head, off int64)) error {
 			continue
 		}
 		r.res.Leftovers++
-		if h.sum == r.res.From.Chain && h.lsn+LSN(h.size()) == r.res.From.LSN && r.res.space.anchor == 0 {
-			r.res.space.anchor = off
-		}
 		if h.claim > r.res.End.LSN && verdict == nil {
 			verdict = r.corrupt("%s, but the record at offset %d was written when the log was synced up to lsn %d",
 				r.res.Stop, off, h.claim)
@@ -287,14 +409,70 @@ func (r *recovery) judge(other func(h *head, off int64)) error {
 		if other != nil {
 			other(&h, off)
 		}
+		if err := r.lookBehind(&h, off, other); err != nil {
+			return err
+		}
 	}
 	if verdict != nil {
 		return verdict
 	}
-	if r.res.space.anchor == 0 && r.res.From == r.res.End && r.res.From.LSN != r.head.LSN {
+	if !r.res.space.anchored() && r.res.From == r.res.End && r.res.From.LSN != r.head.LSN {
 		return r.broken(InvariantKept, "log does not reach the checkpoint's position: %s there, and the record before it is gone",
 			r.res.Stop)
 	}
 	r.res.space.relimit()
 	return nil
+}
+
+// lookBehind looks whether the record at off, or a tail of its run, is the one before the position that reading began at, which makes it the anchor. other,
+// if not nil, is told of the tails.
+func (r *recovery) lookBehind(h *head, off int64, other func(h *head, off int64)) error {
+	from := r.res.From
+	end := h.lsn + LSN(h.size())
+	if end == from.LSN && h.sum == from.Chain {
+		r.keepAnchor(h, off)
+	}
+	if h.kind != kindRun || h.size() > runMost {
+		return nil
+	}
+	near := from.LSN > end && from.LSN-h.lsn <= runMost && int64(from.LSN-h.lsn) == from.Offset-off
+	tell := other != nil && off >= r.walked // a head within another run is none that the log wrote
+	if !near && !tell {
+		return nil
+	}
+	at := Position{LSN: end, Offset: off + h.size(), Chain: h.sum}
+	for at.LSN != from.LSN {
+		t, payload, _, err := r.tailAt(at)
+		if err != nil {
+			return err
+		}
+		if payload == nil || at.LSN+LSN(t.size()) > h.lsn+runMost {
+			break
+		}
+		if tell {
+			n, _ := framed(payload)
+			other(&head{kind: kindTail, lsn: at.LSN, tx: t.tx, count: n, claim: h.claim, epoch: h.epoch, length: t.length}, at.Offset)
+		}
+		if at = at.behind(&t); at.LSN == from.LSN && at.Chain == from.Chain {
+			r.keepAnchor(h, off)
+		}
+	}
+	if tell {
+		r.walked = at.Offset
+	}
+	return nil
+}
+
+// keepAnchor makes the record at off, or its run, the anchor, if there is none yet.
+func (r *recovery) keepAnchor(h *head, off int64) {
+	s := &r.res.space
+	switch {
+	case s.anchored():
+	case h.kind == kindRun && int64(r.res.From.LSN-h.lsn) == r.res.From.Offset-off:
+		s.anchor = interval{off, padded(r.res.From.Offset)}
+		s.starts.add(off)
+		s.runs.add(off)
+	default:
+		s.anchor = interval{off, off + block}
+	}
 }

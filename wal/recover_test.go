@@ -398,7 +398,7 @@ func TestForgedRecords(t *testing.T) {
 		must(t)(l.Append(group(1, put("a", nil))))
 		at := must(t)(l.Append(group(2, put("b", nil))))
 		g := group(3, put("c", []byte("c")), put("d", nil))
-		_, _, h := g.seal()
+		_, h := g.seal(kindGroup)
 		h.id, h.lsn, h.epoch, h.chain = testID, at.LSN, at.Epoch, at.Chain
 		forge(f, at.Offset, h, c.edit)
 		if txs, _, err := read(f, from); !errors.Is(err, ErrCorrupt) || len(txs) != 2 {

@@ -36,7 +36,7 @@ func Salvage(f vfs.File, id [16]byte, from Position, fn func(Record) error) (s S
 	err = r.read(visitor{group: fn})
 	// Where reading met damage that is an error by itself there is nothing to judge, but still something to look for.
 	verdict := r.judge(func(h *head, _ int64) {
-		if h.kind != kindGroup || h.lsn < r.res.End.LSN || h.tx < r.res.NextTx || h.count == 0 {
+		if !h.kind.hasGroup() || h.lsn < r.res.End.LSN || h.tx < r.res.NextTx || h.count == 0 {
 			return
 		}
 		if s.Beyond == 0 || h.tx < s.FirstTx {
@@ -59,17 +59,8 @@ func headless(f vfs.File, id [16]byte, from Position) (*recovery, error) {
 		return nil, err
 	}
 	size := info.Size &^ (block - 1)
-	if from.LSN > maxLSN || from.Offset < recordsAt || from.Offset%block != 0 || from.Offset+block > size {
+	if from.LSN > maxLSN || from.Offset < recordsAt || from.Offset%tailUnit != 0 || padded(from.Offset)+block > size {
 		return nil, corrupt(f, from.Offset, from.LSN, InvariantKept, "file of %d bytes does not have the checkpoint's position", info.Size)
 	}
-	r := &recovery{
-		win:  window{file: f, size: size},
-		id:   id,
-		head: Header{ID: id, LSN: from.LSN},
-		res:  Result{From: from, End: from},
-		seen: newBlocks(size),
-	}
-	r.res.space = space{segs: []segment{{lsn: from.LSN, off: from.Offset, end: from.Offset}}, starts: newBlocks(size)}
-	r.res.space.grow(size)
-	return r, nil
+	return startAt(f, size, Header{ID: id, LSN: from.LSN}, from), nil
 }

@@ -42,7 +42,7 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) error {
 	switch d.Cmd {
 	case "create": // create [limit=] [initial=] [lsn=]: a new log, marked as start
 		return s.create(t, d)
-	case "append": // append [n=] [size=]: a group; a transaction for each line of input, operations behind each other
+	case "append": // append [n=] [size=] [unawaited]: a group; a transaction for each line of input, operations behind each other
 		return s.append(t, d)
 	case "sync":
 		return s.log.Sync()
@@ -143,16 +143,23 @@ func (s *script) append(t *testing.T, d *datadriven.TestData) error {
 			}
 			g.Add(s.nextTx+uint64(g.Len()), ops)
 		}
-		before := s.log.End()
+		g.Unawaited = d.HasArg("unawaited")
+		before, segs := s.log.End(), len(s.log.space.segs)
 		end, err := s.log.Append(g)
 		if err != nil {
 			return err
 		}
 		s.nextTx += uint64(g.Len())
-		at := end.Offset - g.Size()
-		fmt.Fprintf(&s.out, "%d bytes at %d", g.Size(), at)
-		if at != before.Offset {
-			fmt.Fprintf(&s.out, ", link at %d", before.Offset)
+		size := g.Size()
+		if g.Unawaited {
+			size = paddedTail(int64(len(g.buf)))
+			if t := g.tail(); end.Offset == before.Offset+t.size() {
+				size = t.size()
+			}
+		}
+		fmt.Fprintf(&s.out, "%d bytes at %d", size, end.Offset-size)
+		if len(s.log.space.segs) > segs {
+			fmt.Fprintf(&s.out, ", link at %d", padded(before.Offset))
 		}
 		fmt.Fprintln(&s.out)
 	}
@@ -222,8 +229,11 @@ func (s *script) state() {
 		fmt.Fprintf(&s.out, "segment %d to %d, lsn %d\n", seg.off, seg.end, seg.lsn)
 	}
 	fmt.Fprintf(&s.out, "free up to %d", l.space.limit)
-	if l.space.anchor != 0 {
-		fmt.Fprintf(&s.out, "; anchor %d", l.space.anchor)
+	if l.space.anchored() {
+		fmt.Fprintf(&s.out, "; anchor %d", l.space.anchor.from)
+		if n := l.space.anchor.to - l.space.anchor.from; n != block {
+			fmt.Fprintf(&s.out, ", %d bytes", n)
+		}
 	}
 	fmt.Fprintln(&s.out)
 }

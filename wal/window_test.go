@@ -120,7 +120,7 @@ func TestFailingWindow(t *testing.T) {
 			var want []Ops
 			var failed error
 			for tx := uint64(1); tx <= 200 && failed == nil; tx++ { // more than one window
-				ops := put(fmt.Sprint("key", tx), bytes.Repeat([]byte{byte(tx)}, 10000))
+				ops := put(fmt.Sprint("key", tx), bytes.Repeat([]byte{byte(tx)}, 30000))
 				var g Group
 				g.Add(tx, ops)
 				g.Unawaited = true
@@ -247,8 +247,8 @@ func TestLentOperations(t *testing.T) {
 	if n := g.Size() - before; n < int64(len(large))-2*block || n > int64(len(large))+2*block {
 		t.Errorf("%d bytes more by %d of operations", n, len(large))
 	}
-	if parts, n, _ := g.seal(); len(parts) != 3 || &parts[1][0] != &large[0] || n != g.Size() {
-		t.Errorf("%d parts, %d bytes", len(parts), n)
+	if parts, h := g.seal(kindGroup); len(parts) != 3 || &parts[1][0] != &large[0] || h.size() != g.Size() {
+		t.Errorf("%d parts, %d bytes", len(parts), h.size())
 	}
 	g.Reset()
 	if g.Size() != 0 || g.lent != 0 || len(g.refs) != 0 || cap(g.refs) > 0 && g.refs[:1][0].ops != nil || cap(g.parts) > 0 && g.parts[:3][1] != nil {

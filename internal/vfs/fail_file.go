@@ -104,6 +104,11 @@ func (f *failingFile) Medium() (m Medium, err error) {
 	return m, err
 }
 
+// WriteOut fails as a sync of a mapping does.
+func (f *failingFile) WriteOut(off, n int64, wait bool) error {
+	return f.f.do(KindMsync, f.Name(), func() error { return f.under.WriteOut(off, n, wait) })
+}
+
 func (f *failingFile) DropCache(n int64) error {
 	return f.f.do(KindDrop, f.Name(), func() error { return f.under.DropCache(n) })
 }
@@ -192,6 +197,9 @@ func (m *failingMapping) Sync(off, n int64) error {
 func (m *failingMapping) Populate(off, n int64) error {
 	return m.f.f.do(KindPopulate, m.f.Name(), func() error { return m.under.Populate(off, n) })
 }
+
+// Resident is false, so that the call that it would spare is made, and can fail.
+func (m *failingMapping) Resident(off, n int64) bool { return false }
 
 func (m *failingMapping) WillNeed(off, n int64) { m.under.WillNeed(off, n) }
 

@@ -41,7 +41,7 @@ func TestLargeSystemPages(t *testing.T) {
 
 			w, err := f.Window(off, small)
 			noErr(t, "window", err)
-			if at := w.(*mappedWindow).off; at%large != 0 || at > off {
+			if at := w.(*mappedWindow).from; at%large != 0 || at > off {
 				t.Errorf("window for %d at %d", off, at)
 			}
 			noErr(t, "write", w.Write([]byte("new"), off))

@@ -3,6 +3,7 @@
 package vfs
 
 import (
+	"errors"
 	"io/fs"
 	"math"
 	"sync/atomic"
@@ -15,6 +16,7 @@ import (
 // by Extend, and is atomic because pages are populated meanwhile.
 type mapping struct {
 	base     unsafe.Pointer
+	file     *osFile      // what Sync writes back first; nil: of a private file
 	length   atomic.Int64 // bytes; 0 once closed
 	writable bool         // the descriptor was opened for writing
 	fixed    int64        // bytes at the beginning that are another mapping: see privateFile
@@ -82,10 +84,14 @@ func (m *mapping) Sync(off, n int64) error {
 		return ErrReadOnlyMapping
 	}
 	b, err := m.pages(off, n)
-	if err == nil && len(b) > 0 {
-		err = retry(func() error { return unix.Msync(b, unix.MS_SYNC) })
+	if err != nil || len(b) == 0 {
+		return pathError("msync", "mapping", err)
 	}
-	return pathError("msync", "mapping", err)
+	// Neither error may be left out: the kernel tells of a page that was not written once, to whoever asks first.
+	if m.file != nil && m.file.canWriteBack() {
+		err = m.file.writeBack(off, n)
+	}
+	return errors.Join(err, pathError("msync", "mapping", retry(func() error { return unix.Msync(b, unix.MS_SYNC) })))
 }
 
 func (m *mapping) Populate(off, n int64) error {
@@ -97,6 +103,14 @@ func (m *mapping) Populate(off, n int64) error {
 		return nil
 	}
 	return populate(b)
+}
+
+func (m *mapping) Resident(off, n int64) bool {
+	if !m.writable { // the kernel might say of everything that it is there
+		return false
+	}
+	b, err := m.pages(off, n)
+	return err == nil && len(b) > 0 && resident(b)
 }
 
 func (m *mapping) WillNeed(off, n int64) {

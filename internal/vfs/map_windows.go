@@ -82,6 +82,9 @@ func (m *mapping) check(op string, off, n int64) error {
 	return nil
 }
 
+// Resident says nothing: asking which pages of a view are in memory asks for those of this process.
+func (m *mapping) Resident(off, n int64) bool { return false }
+
 func (m *mapping) WillNeed(int64, int64) {}
 
 func (m *mapping) Close() error {

@@ -12,10 +12,11 @@ func Memory(n int) []byte {
 	if err != nil {
 		return make([]byte, n)
 	}
+	wantHuge(b)
 	return b
 }
 
-// FreeMemory gives back what Memory returned, of which no slice may be left in use.
+// FreeMemory gives back what Memory returned, of which no slice may be left in use; nil is nothing.
 func FreeMemory(b []byte) {
-	_ = unix.Munmap(b) // EINVAL: it came from the heap
+	_ = unix.Munmap(b) // EINVAL: it came from the heap, or is nil
 }

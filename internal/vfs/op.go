@@ -22,7 +22,7 @@ const (
 	KindTruncate Kind = "truncate" // Truncate
 	KindAllocate Kind = "allocate" // Allocate
 	KindSync     Kind = "sync"     // File.Sync
-	KindMsync    Kind = "msync"    // Mapping.Sync
+	KindMsync    Kind = "msync"    // Mapping.Sync, and File.WriteOut, which fails alike
 	KindDrop     Kind = "dropcache"
 	KindLink     Kind = "link"
 	KindRename   Kind = "rename"

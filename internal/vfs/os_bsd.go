@@ -98,3 +98,5 @@ func (f *osFile) WriteV(bufs [][]byte, off int64) error { return writeEach(f, bu
 func extendInPlace(unsafe.Pointer, uintptr, uintptr) bool { return false }
 
 func populate([]byte) error { return nil }
+
+func resident([]byte) bool { return false }

@@ -199,3 +199,37 @@ func TestLockedByOthers(t *testing.T) {
 	noErr(t, "lock", errors.Join(r.Unlock(at), f.Lock(at, true)))
 	ask("an exclusive lock of another", true)
 }
+
+// What the page cache has is in memory; a part of the file that nobody has read is not, nor what lies past its end, or in a mapping of who may only read.
+func TestResident(t *testing.T) {
+	f := newFile(t)
+	const pages = 600 // more than are asked about at once
+	_, err := f.WriteAt(make([]byte, pages*PageSize), 0)
+	noErr(t, "write", err)
+	noErr(t, "allocate", f.Allocate(int64(pages*PageSize), int64(PageSize)))
+	m := mapped(t, f, int64((pages+2)*PageSize))
+	for _, c := range []struct {
+		name string
+		from int
+		n    int
+		want bool
+	}{
+		{"what was written", 0, pages, true},
+		{"its last page", pages - 1, 1, true},
+		{"with what was not", 0, pages + 1, false},
+		{"what was not", pages, 1, false},
+		{"past the end", pages + 1, 1, false},
+		{"nothing", 0, 0, false},
+		{"past the mapping", pages + 1, 2, false},
+	} {
+		if have := m.Resident(int64(c.from*PageSize), int64(c.n*PageSize)); have != c.want {
+			t.Errorf("%s: %v", c.name, have)
+		}
+	}
+	r, err := OS.Open(f.Name(), os.O_RDONLY, 0)
+	noErr(t, "open", err)
+	defer r.Close()
+	if mapped(t, r, int64(PageSize)).Resident(0, int64(PageSize)) {
+		t.Error("said to who may only read")
+	}
+}

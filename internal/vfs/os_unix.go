@@ -161,6 +161,7 @@ func (f *osFile) Map(length int64) (Mapping, error) {
 	if err != nil {
 		return nil, err
 	}
+	m.file = f
 	return m, nil
 }
 

@@ -202,6 +202,8 @@ func (f *osFile) Sync() error { return spaceError(f.f.Sync()) }
 
 func (f *osFile) DropCache(int64) error { return nil }
 
+func (f *osFile) WriteOut(int64, int64, bool) error { return nil }
+
 func (f *osFile) Stat() (info Info, err error) {
 	fi, err := f.f.Stat()
 	if err != nil {

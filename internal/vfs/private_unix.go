@@ -99,6 +99,8 @@ func (f *privateFile) Allocate(off, n int64) error {
 
 func (f *privateFile) Sync() error { return nil }
 
+func (f *privateFile) WriteOut(int64, int64, bool) error { return nil }
+
 func (f *privateFile) DropCache(int64) error { return nil }
 
 func (f *privateFile) Medium() (Medium, error) { return f.lower.Medium() }

@@ -3,6 +3,7 @@ package vfs
 import (
 	"bytes"
 	"errors"
+	"io"
 	"slices"
 	"sync"
 )
@@ -39,7 +40,25 @@ func (f *recordedFile) WriteV(bufs [][]byte, off int64) error {
 	return err
 }
 
-func (f *recordedFile) Window(int64, int64) (Window, error) { return PlainWindow(f), nil }
+func (f *recordedFile) Window(int64, int64) (Window, error) { return sectorWindow{f}, nil }
+
+// sectorWindow is a window into a recorded file. The kernel writes back what is stored to a mapping in whole sectors, so what a crash may leave of a store is
+// the old or the new content of the sectors that it touches, and noise in all of a sector if that tears.
+type sectorWindow struct{ f *recordedFile }
+
+func (w sectorWindow) Write(p []byte, off int64) error {
+	from := off &^ (sectorSize - 1)
+	end := (off + int64(len(p)) + sectorSize - 1) &^ (sectorSize - 1)
+	data := make([]byte, end-from)
+	if _, err := w.f.under.ReadAt(data, from); err != nil && err != io.EOF {
+		return err
+	}
+	copy(data[off-from:], p)
+	_, err := w.f.WriteAt(data, from)
+	return err
+}
+
+func (sectorWindow) Close() error { return nil }
 
 // landed finds how much of a failed write is in the file.
 func (f *recordedFile) landed(data []byte, off int64) int {
@@ -80,6 +99,15 @@ func (f *recordedFile) Sync() error {
 	seq := f.begin(KindSync, 0, 0, nil)
 	err := f.under.Sync()
 	f.r.end(seq, err, nil)
+	return err
+}
+
+// WriteOut makes nothing durable, so that only its failure is recorded: what it covers is in doubt from then on, as after any failed sync.
+func (f *recordedFile) WriteOut(off, n int64, wait bool) error {
+	err := f.under.WriteOut(off, n, wait)
+	if err != nil {
+		f.r.end(f.begin(KindMsync, off, n, nil), err, nil)
+	}
 	return err
 }
 
@@ -231,6 +259,7 @@ func (m *recordedMapping) Close() error {
 func (m *recordedMapping) Bytes() []byte               { return m.under.Bytes() }
 func (m *recordedMapping) Extend(length int64) bool    { return m.under.Extend(length) }
 func (m *recordedMapping) Populate(off, n int64) error { return m.under.Populate(off, n) }
+func (m *recordedMapping) Resident(off, n int64) bool  { return m.under.Resident(off, n) }
 func (m *recordedMapping) WillNeed(off, n int64)       { m.under.WillNeed(off, n) }
 
 // Share is not to be had: what is stored in shared memory would be in no log. Files that the recorder ignores have it; and where

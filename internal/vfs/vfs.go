@@ -116,6 +116,11 @@ type File interface {
 	// nothing is known and a second call would lie: do not call it again.
 	Sync() error
 
+	// WriteOut has the disk begin to take what was written to [off, off+n), so that the next Sync finds less to do, and waits for it if wanted.
+	// Nothing is durable by it. An error is that of a Sync: what lay there may be lost, and no later Sync need tell. Where the
+	// system has no such call nothing happens.
+	WriteOut(off, n int64, wait bool) error
+
 	// Stat describes the open file, whatever its name leads to by now.
 	Stat() (Info, error)
 
@@ -198,6 +203,10 @@ type Mapping interface {
 	// touching it would be a memory fault. Other goroutines run meanwhile. Where the
 	// kernel has no such call it returns nil and has done nothing.
 	Populate(off, n int64) error
+
+	// Resident reports that all of [off, off+n) is in memory, so that touching it waits for no disk. False may mean
+	// that nobody can tell: the kernel tells only who may write to the file, and only Linux is asked.
+	Resident(off, n int64) bool
 
 	// WillNeed asks the kernel to read [off, off+n) ahead.
 	WillNeed(off, n int64)

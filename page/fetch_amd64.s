@@ -1,0 +1,13 @@
+//go:build gc
+
+#include "textflag.h"
+
+// func fetchLines(p unsafe.Pointer)
+TEXT ·fetchLines(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	PREFETCHT0 128(AX)
+	PREFETCHT0 192(AX)
+	PREFETCHT0 256(AX)
+	RET
