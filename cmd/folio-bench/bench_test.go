@@ -133,6 +133,13 @@ func TestProgram(t *testing.T) {
 	if want := 2 * 2 * 4; len(got.Results) != want {
 		t.Errorf("there are %d results, not %d", len(got.Results), want)
 	}
+	var again strings.Builder
+	if err := run([]string{"--from", jsonFile + "," + jsonFile}, &again); err != nil {
+		t.Fatal(err)
+	}
+	if want := strings.Replace(out.String(), "median of 2", "median of 4", 1); again.String() != want {
+		t.Errorf("the same runs twice give\n%s\nnot\n%s", &again, want)
+	}
 	chart, err := os.ReadFile(chartFile)
 	if err != nil || strings.Count(string(chart), "<rect") != 2*2 {
 		t.Errorf("chart: %v\n%s", err, chart)
@@ -144,7 +151,7 @@ func TestProgram(t *testing.T) {
 
 func TestCommandLine(t *testing.T) {
 	for _, args := range [][]string{
-		{"--engines", "nosuch"}, {"--workloads", "nosuch"}, {"--n", "1"}, {"--value", "3"}, {"--runs", "0"}, {"--nosuch"},
+		{"--engines", "nosuch"}, {"--workloads", "nosuch"}, {"--n", "1"}, {"--value", "3"}, {"--runs", "0"}, {"--nosuch"}, {"--from", "nosuch.json"},
 	} {
 		if run(args, &strings.Builder{}) == nil {
 			t.Errorf("%v is accepted", args)

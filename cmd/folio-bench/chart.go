@@ -22,9 +22,9 @@ const (
 	barSpace   = 15 // from one bar to the next
 	groupTitle = 20
 	groupSpace = 14
-	labelWidth = 60
-	barWidth   = 440 // of the longest bar of a group
-	width      = labelWidth + barWidth + 100
+	labelWidth = 56
+	barWidth   = 250 // of the longest bar of a group
+	column     = labelWidth + barWidth + 100
 )
 
 // writeChart draws a group of bars for each workload. Bars compare within their group only: the longest is the best.
@@ -38,25 +38,33 @@ func (s *series) writeChart(name string) error {
 			}
 		}
 	}
+	half := (len(groups) + 1) / 2 // in two columns
 	height := groupSpace
-	for _, g := range groups {
-		height += groupTitle + len(g.values)*barSpace + groupSpace
+	for _, part := range [][]row{groups[:half], groups[half:]} {
+		y := groupSpace
+		for _, g := range part {
+			y += groupTitle + len(g.values)*barSpace + groupSpace
+		}
+		height = max(height, y)
 	}
 	return writeFile(name, func(w io.Writer) {
-		fmt.Fprintf(w, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %[1]d %[2]d">`+"\n", width, height)
+		fmt.Fprintf(w, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %[1]d %[2]d">`+"\n", 2*column, height)
 		// Grey text can be read on a light page and on a dark one.
 		fmt.Fprintln(w, `<style>text { font: 12px sans-serif; fill: #808890 } .title { font-weight: bold }</style>`)
-		y := groupSpace
-		for _, g := range groups {
-			y = s.drawGroup(w, g, y)
+		x, y := 0, groupSpace
+		for i, g := range groups {
+			if i == half {
+				x, y = column, groupSpace
+			}
+			y = s.drawGroup(w, g, x, y)
 		}
 		fmt.Fprintln(w, `</svg>`)
 	})
 }
 
-// drawGroup draws the bars of one workload below y, and returns where the next one begins.
-func (s *series) drawGroup(w io.Writer, g row, y int) int {
-	fmt.Fprintf(w, `<text class="title" x="0" y="%d">%s, thousands a second</text>`+"\n", y+12, html.EscapeString(g.title))
+// drawGroup draws the bars of one workload at the right of x and below y, and returns where the next one begins.
+func (s *series) drawGroup(w io.Writer, g row, x, y int) int {
+	fmt.Fprintf(w, `<text class="title" x="%d" y="%d">%s, k/s</text>`+"\n", x, y+12, html.EscapeString(g.title))
 	y += groupTitle
 	longest := 0.0
 	for _, value := range g.values {
@@ -68,9 +76,9 @@ func (s *series) drawGroup(w io.Writer, g row, y int) int {
 			continue
 		}
 		length := 1 + value/longest*barWidth
-		fmt.Fprintf(w, `<text x="0" y="%d">%s</text>`, y+10, e.name)
-		fmt.Fprintf(w, `<rect x="%d" y="%d" width="%.1f" height="%d" fill="%s"/>`, labelWidth, y, length, barHeight, colours[e.name])
-		fmt.Fprintf(w, `<text x="%.1f" y="%d">%s</text>`+"\n", labelWidth+length+6, y+10, number(value))
+		fmt.Fprintf(w, `<text x="%d" y="%d">%s</text>`, x, y+10, e.name)
+		fmt.Fprintf(w, `<rect x="%d" y="%d" width="%.1f" height="%d" fill="%s"/>`, x+labelWidth, y, length, barHeight, colours[e.name])
+		fmt.Fprintf(w, `<text x="%.1f" y="%d">%s</text>`+"\n", float64(x+labelWidth)+length+6, y+10, number(value))
 		y += barSpace
 	}
 	return y + groupSpace

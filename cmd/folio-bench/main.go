@@ -56,6 +56,7 @@ func run(args []string, out io.Writer) error {
 	workloadList := flags.String("workloads", "all", "workloads, with commas; list: print them")
 	jsonFile := flags.String("json", "", "write all results to this file")
 	chartFile := flags.String("svg", "", "write a bar chart to this file")
+	from := flags.String("from", "", "run nothing: report of earlier runs of the same size, from files of --json, with commas")
 	if err := flags.Parse(args); err != nil {
 		if err == flag.ErrHelp {
 			return nil
@@ -70,6 +71,13 @@ func run(args []string, out io.Writer) error {
 	}
 	if s.Config.N < 10 || s.Config.Value < stampSize || s.Config.LoadTx < 1 || s.Config.Batch < 1 || s.Runs < 1 {
 		return fmt.Errorf("too small: at least 10 records, %d bytes in a value, and 1 of everything else", stampSize)
+	}
+	if *from != "" {
+		old, err := readSeries(strings.Split(*from, ","))
+		if err != nil {
+			return err
+		}
+		return old.report(out, *jsonFile, *chartFile)
 	}
 	var err error
 	if s.engines, err = choose(*engineList); err != nil {
@@ -90,6 +98,14 @@ func (s *series) runAndReport(dir string, out io.Writer, jsonFile, chartFile str
 	if len(s.Results) == 0 {
 		return failed
 	}
+	if err := s.report(out, jsonFile, chartFile); err != nil {
+		return err
+	}
+	return failed
+}
+
+// report prints the table, and writes the files that have a name.
+func (s *series) report(out io.Writer, jsonFile, chartFile string) error {
 	if err := s.table(out); err != nil {
 		return err
 	}
@@ -99,9 +115,7 @@ func (s *series) runAndReport(dir string, out io.Writer, jsonFile, chartFile str
 		}
 	}
 	if chartFile != "" {
-		if err := s.writeChart(chartFile); err != nil {
-			return err
-		}
+		return s.writeChart(chartFile)
 	}
-	return failed
+	return nil
 }

@@ -180,6 +180,38 @@ func (s *series) writeJSON(name string) error {
 	return os.WriteFile(name, append(text, '\n'), 0o644)
 }
 
+// readSeries reads what writeJSON wrote, as one series with all of their runs.
+func readSeries(files []string) (*series, error) {
+	all := &series{}
+	for i, name := range files {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			return nil, err
+		}
+		var s series
+		if err := json.Unmarshal(text, &s); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		if i == 0 {
+			all.Config, all.Machine, all.Missing = s.Config, s.Machine, s.Missing
+		} else if s.Config != all.Config {
+			return nil, fmt.Errorf("%s is of runs of another size than %s", name, files[0])
+		}
+		for _, r := range s.Results {
+			r.Run += all.Runs
+			all.Results = append(all.Results, r)
+		}
+		all.Runs += s.Runs
+	}
+	for _, name := range names {
+		if slices.ContainsFunc(all.Results, func(r result) bool { return r.Engine == name }) {
+			all.engines = append(all.engines, &engine{name: name})
+		}
+	}
+	all.workloads = workloads
+	return all, nil
+}
+
 // writeFile writes a file by a function that need not look at errors: the last flush tells.
 func writeFile(name string, write func(io.Writer)) error {
 	f, err := os.Create(name)

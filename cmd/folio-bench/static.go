@@ -102,8 +102,11 @@ func (s *staticStore) page(id page.ID) []byte {
 func (s *staticStore) find(key []byte) []byte {
 	p := s.page(s.root)
 	for page.LevelOf(p) > 0 {
-		b := page.Branch(p)
+		b, level := page.Branch(p), page.LevelOf(p)
 		p = s.page(b.Child(b.Search(key)))
+		if level == 1 {
+			page.Fetch(p)
+		}
 	}
 	l := page.Leaf(p)
 	i := l.Find(key)
