@@ -2,6 +2,7 @@ package freelist
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"testing"
 
@@ -79,7 +80,7 @@ func BenchmarkExtend(b *testing.B) {
 		if _, ok := l.Alloc(1); ok {
 			b.Fatal("free page in a full file")
 		}
-		l.Extend(1)
+		l.Extend(1, math.MaxUint32)
 	}
 }
 

@@ -1,6 +1,7 @@
 package freelist
 
 import (
+	"math"
 	"math/rand/v2"
 	"testing"
 
@@ -177,10 +178,10 @@ func TestHugeIDs(t *testing.T) {
 		t.Errorf("next is %d pages at %d", n, id)
 	}
 	l := New(last-3, 4096)
-	if id, err := l.Extend(3); err != nil || id != last-3 {
+	if id, err := l.Extend(3, math.MaxUint32); err != nil || id != last-3 {
 		t.Errorf("extend: %d, %v", id, err)
 	}
-	if _, err := l.Extend(1); err != ErrFull {
+	if _, err := l.Extend(1, math.MaxUint32); err != ErrFull {
 		t.Errorf("extend past the last number: %v", err)
 	}
 	if err := l.FreeOwn(last-2, 1<<31-1); err == nil {

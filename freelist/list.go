@@ -87,6 +87,7 @@ type List struct {
 	fixed []Extent  // pages of free sets that a slot may name; in held
 	open  *Snapshot // of the checkpoint under way; nil: none
 	tail  Extent    // withdrawn by it; in aside
+	kept  Extent    // pages side by side, for the next free set; in aside
 }
 
 // maxClass is the length of run that is good enough for single pages: at 64 pages
@@ -245,9 +246,9 @@ func (l *List) release(id, n page.ID) {
 
 // Extend takes n contiguous pages at the end for the running transaction, and raises End;
 // free pages that adjoin the end are used first. The file has grown, by Grow, before the pages
-// are given out; if that fails nothing has changed and the error is Grow's. A tail that a
+// are given out, but is not made longer than most pages; if it cannot grow nothing has changed and the error is Grow's, or ErrFull. A tail that a
 // checkpoint has withdrawn is given back, and the pages are taken there if they fit.
-func (l *List) Extend(n int) (page.ID, error) {
+func (l *List) Extend(n int, most page.ID) (page.ID, error) {
 	count := pages(n)
 	growing := false
 	for {
@@ -263,7 +264,11 @@ func (l *List) Extend(n int) (page.ID, error) {
 			l.size.Lock() // whoever held it may have made room, or cut the file: look again
 			continue
 		}
-		if err := l.grow(end); err != nil {
+		err = ErrFull
+		if end <= most {
+			err = l.grow(end)
+		}
+		if err != nil {
 			l.size.Unlock()
 			return 0, err
 		}
@@ -401,6 +406,7 @@ func (l *List) AppendOnly(from page.ID) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.giveBackTail()
+	l.giveBackKept()
 	l.bound = from
 	old := l.free
 	l.free = bitmap{pool: old.pool}

@@ -3,6 +3,7 @@ package freelist
 import (
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -28,7 +29,7 @@ func TestMisuse(t *testing.T) {
 		"no meta slots":     func() { New(1, 4096) },
 		"no page size":      func() { New(2, 0) },
 		"no pages":          func() { New(9, 4096).Alloc(0) },
-		"pages owed":        func() { New(9, 4096).Extend(-1) },
+		"pages owed":        func() { New(9, 4096).Extend(-1, math.MaxUint32) },
 		"pins upside down":  func() { New(9, 4096).Reclaim([]page.TxID{3, 2}) },
 		"onward in front":   func() { New(9, 4096).Commit(5, nil, []page.TxID{3 | Onward, 4 | Onward}) },
 		"transaction 0":     func() { New(9, 4096).Commit(0, nil, nil) },
@@ -75,7 +76,7 @@ func TestErrorsOfSize(t *testing.T) {
 	}
 	l = New(10, 4096)
 	l.Grow = func(page.ID) (page.ID, error) { return 5, nil }
-	if id, err := l.Extend(3); err != nil || id != 10 {
+	if id, err := l.Extend(3, math.MaxUint32); err != nil || id != 10 {
 		t.Errorf("extend: %d, %v", id, err)
 	}
 }
@@ -216,7 +217,7 @@ func writer(t *testing.T, l *List, d *disk, enough func(round int) bool, commit 
 			id, ok := l.Alloc(n)
 			if !ok {
 				var err error
-				if id, err = l.Extend(n); err != nil {
+				if id, err = l.Extend(n, math.MaxUint32); err != nil {
 					break
 				}
 			}

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -250,7 +251,7 @@ func (m *machine) extend(n page.ID) error {
 	had := m.tail.N
 	m.tail = Extent{} // given back if need be
 	at, fits := m.findFree(n)
-	id, err := m.l.Extend(int(n))
+	id, err := m.l.Extend(int(n), math.MaxUint32)
 	m.note("extend n=%d -> %d %v", n, id, err)
 	if err == errFullDisk && m.full {
 		return nil
@@ -389,6 +390,9 @@ func (m *machine) allocatable2(butTail bool) naive {
 	}
 	m.takeOut(free)
 	if butTail {
+		for i := range m.l.kept.N {
+			free[m.l.kept.Start+i] = false
+		}
 		for i := range m.tail.N {
 			free[m.tail.Start+i] = false
 		}
@@ -437,6 +441,13 @@ func (m *machine) compare() error {
 		}
 	}
 	put(m.tail, 'a')
+	kept := l.kept // which of the old sets' pages are kept is the list's affair, but they are free, and two at least
+	for i := range kept.N {
+		if kept.N < 2 || want[kept.Start+i] != 'f' {
+			return fmt.Errorf("%v is kept, page %d of it in %c", kept, kept.Start+i, want[kept.Start+i])
+		}
+	}
+	put(kept, 'a')
 	put(Extent{0, 2}, 'u')
 	for _, u := range m.use {
 		put(Extent{u.id, u.n}, 'u')

@@ -2,6 +2,7 @@ package freelist
 
 import (
 	"errors"
+	"math"
 	"testing"
 
 	"github.com/foliodb/folio/page"
@@ -33,7 +34,7 @@ func TestPromise(t *testing.T) {
 		if _, ok := l.Alloc(1); ok {
 			t.Fatal("a free page where all are beyond the end")
 		}
-		if _, err := l.Extend(1); err != nil {
+		if _, err := l.Extend(1, math.MaxUint32); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -65,5 +66,102 @@ func TestPromise(t *testing.T) {
 		if l.promised > 1 {
 			t.Errorf("%d are promised after Redeem", l.promised)
 		}
+	}
+}
+
+// A checkpoint's free set lies behind the end of the file from Snapshot until Ensure has it grow. The pages that the file had more than that were counted
+// by an unsigned difference, which came to four billion: any promise was granted meanwhile, and on a full disk commits were acknowledged that had no room.
+// Found by a reviewer.
+func TestPromiseBesideSnapshot(t *testing.T) {
+	l := New(100, 4096)
+	full := errors.New("full")
+	l.Grow = func(page.ID) (page.ID, error) { return 0, full }
+	if err := l.Commit(1, []Dead{{ID: 50, N: 1}}, []page.TxID{0}); err != nil { // kept, so that the set is not empty though nothing is free
+		t.Fatal(err)
+	}
+	s, err := l.Snapshot(1, 0)
+	if err != nil || s.Own.end() <= l.room {
+		t.Fatalf("own %v, %v", s.Own, err)
+	}
+	if err := l.Promise(1000, 1<<30); !errors.Is(err, full) {
+		t.Errorf("promise: %v", err)
+	}
+	if err := l.Provide(1, 1<<30); !errors.Is(err, full) {
+		t.Errorf("provide: %v", err)
+	}
+	if n := l.Left(0, true); n != 0 {
+		t.Errorf("%d pages are left", n)
+	}
+}
+
+// Provide makes room beyond what is free, and no more than it may.
+func TestProvide(t *testing.T) {
+	l := New(100, 4096)
+	var grown page.ID
+	l.Grow = func(end page.ID) (page.ID, error) { grown = end; return end, nil }
+	if err := l.Provide(5, 104); err != ErrFull || grown != 0 {
+		t.Errorf("%v, grown to %d", err, grown)
+	}
+	if err := l.Provide(5, 105); err != nil || grown != 105 {
+		t.Errorf("%v, grown to %d", err, grown)
+	}
+	if err := l.Provide(5, 0); err != nil || l.Left(0, false) != 5 || l.Left(110, false) != 10 || l.Left(110, true) != 5 {
+		t.Errorf("%v; %d, %d and %d are left", err, l.Left(0, false), l.Left(110, false), l.Left(110, true))
+	}
+	if _, err := l.Extend(6, 105); err != ErrFull {
+		t.Errorf("extend: %v", err)
+	}
+}
+
+// On a full disk, where every other page is free, a set of several pages had no place: no checkpoint could be made, and what the last one retained was
+// never free. Now two runs take turns. Found by a reviewer.
+func TestSetOnFullDisk(t *testing.T) {
+	const end = 20000
+	l := New(end, 4096)
+	l.Grow = func(end page.ID) (page.ID, error) { return end, nil }
+	pins := []page.TxID{0}
+	own := Extent{}
+	tx := page.TxID(0)
+	next := page.ID(3)
+	checkpoint := func(pages page.ID) {
+		t.Helper()
+		tx++
+		var died []Dead
+		for ; pages > 0; pages, next = pages-1, next+2 {
+			died = append(died, Dead{ID: next, N: 1})
+		}
+		if err := l.Commit(tx, died, append(pins, tx)); err != nil {
+			t.Fatal(err)
+		}
+		s, err := l.Snapshot(tx, 0)
+		if err == nil {
+			err = l.Ensure(s)
+		}
+		if err != nil {
+			t.Fatalf("checkpoint %d: %v", tx, err)
+		}
+		if len(s.Encode()) == 0 {
+			t.Fatal("no set")
+		}
+		if _, err := l.Cut(s, nil); err != nil {
+			t.Fatal(err)
+		}
+		if own.N > 0 {
+			l.Release(own)
+		}
+		own, pins = s.Own, []page.TxID{tx}
+		l.Reclaim(pins)
+	}
+	checkpoint(4000)
+	checkpoint(10)
+	checkpoint(10)
+	if l.kept.N < 2 {
+		t.Fatalf("%v is kept, beside %v", l.kept, own)
+	}
+	l.Grow = func(page.ID) (page.ID, error) { return 0, ErrFull }
+	for _, ok := l.Alloc(2); ok; _, ok = l.Alloc(2) { // no two pages lie side by side any more
+	}
+	for range 100 {
+		checkpoint(10)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -73,7 +74,7 @@ func (s *script) do(t *testing.T, d *datadriven.TestData) (string, error) {
 		return s.figures(strings.Join(got, " ")), nil
 	case "extend": // extend n=2
 		n := num("n", 1)
-		id, err := l.Extend(n)
+		id, err := l.Extend(n, math.MaxUint32)
 		if err != nil {
 			return "", err
 		}

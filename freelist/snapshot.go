@@ -94,9 +94,7 @@ func (l *List) snapshot(set bitmap, shrink int) (*Snapshot, error) {
 	}
 	s := &Snapshot{set: set, before: l.end, pageSize: l.pageSize}
 	if set.n > 0 {
-		size := maxSetSize(set.starts()+1, uint64(l.end))
-		n := (size + uint64(l.pageSize) - 1) / uint64(l.pageSize)
-		if err := l.reserve(s, n); err != nil {
+		if err := l.reserve(s, maxSetSize(set.starts()+1, uint64(l.end))); err != nil {
 			return nil, err
 		}
 	}
@@ -108,20 +106,35 @@ func (l *List) snapshot(set bitmap, shrink int) (*Snapshot, error) {
 	return s, nil
 }
 
-// reserve takes n contiguous pages for the set itself.
-func (l *List) reserve(s *Snapshot, n uint64) error {
-	if n > math.MaxUint32 {
+// reserve takes contiguous pages for the set itself, of size bytes, with some to spare for the one after the next: this run is kept for that.
+func (l *List) reserve(s *Snapshot, size uint64) error {
+	if size/uint64(l.pageSize) > math.MaxUint32/2 {
 		return ErrFull
 	}
-	id, ok := l.runs.find(page.ID(n))
-	if !ok {
+	n := page.ID(page.RunPages(size, l.pageSize))
+	roomy := n
+	if n > 1 {
+		roomy = page.ID(page.RunPages(size+size/4, l.pageSize))
+	}
+	id, ok := l.runs.find(roomy)
+	switch {
+	case ok:
+		n = roomy
+	case l.kept.N >= n:
+		id, n = l.kept.Start, min(l.kept.N, roomy)
+		l.giveBackKept()
+	default:
+		if id, ok = l.runs.find(n); ok {
+			break
+		}
+		n = roomy
 		used := l.free.tail(l.end)
-		if n-uint64(used) > uint64(math.MaxUint32-l.end) {
+		if n > used && n-used > math.MaxUint32-l.end {
 			return ErrFull
 		}
-		id = l.end - used
+		id = l.end - min(used, n)
 	}
-	s.Own = Extent{id, page.ID(n)}
+	s.Own = Extent{id, n}
 	if id < l.end {
 		s.set.remove(id, min(s.Own.N, l.end-id)) // all of these are free
 	}
@@ -131,9 +144,36 @@ func (l *List) reserve(s *Snapshot, n uint64) error {
 	return nil
 }
 
+// keep keeps free pages of an old set for the next one, if they are more than what is kept: on a full disk, where what is free lies scattered, a
+// set of more than a page would find no place, no checkpoint could be made, and what the last one retains would never be free. So two runs take turns.
+func (l *List) keep(own Extent) bool {
+	if own.N < 2 || own.N < l.kept.N || own.N == l.kept.N && own.Start > l.kept.Start || l.bound != 0 {
+		return false
+	}
+	l.giveBackKept()
+	l.kept = own
+	l.aside.add(own.Start, own.N)
+	return true
+}
+
+// giveBackKept lets the pages that are kept for a set be allocated.
+func (l *List) giveBackKept() {
+	k := l.kept
+	if k.N == 0 {
+		return
+	}
+	l.kept = Extent{}
+	l.aside.remove(k.Start, k.N)
+	l.release(k.Start, k.N)
+}
+
 // withdrawTail puts the free pages at the end aside, if they are enough.
 func (l *List) withdrawTail(s *Snapshot, shrink page.ID) {
 	n := l.free.tail(l.end)
+	if k := l.kept; k.N > 0 && k.end() == l.end-n && n+k.N+l.free.tail(k.Start) >= shrink {
+		l.giveBackKept() // nothing else is in the way
+		n = l.free.tail(l.end)
+	}
 	if n < shrink {
 		return
 	}
@@ -285,14 +325,16 @@ func (l *List) Release(own Extent) {
 	l.unfix(own)
 }
 
-// unfix frees the pages of a free set.
+// unfix frees the pages of a free set, or keeps them for the next one.
 func (l *List) unfix(own Extent) {
 	if own.N == 0 {
 		return
 	}
 	l.drop(own)
 	l.held.remove(own.Start, own.N)
-	l.release(own.Start, own.N)
+	if !l.keep(own) {
+		l.release(own.Start, own.N)
+	}
 }
 
 // drop takes a free set off the list of those that are kept.

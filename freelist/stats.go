@@ -15,7 +15,7 @@ import (
 type Stats struct {
 	End      page.ID // page count
 	Free     uint64  // free, those put aside included
-	Aside    uint64  // free, but not to be allocated for now
+	Aside    uint64  // free, but not to be allocated for now, besides what is kept for the next free set
 	Largest  page.ID // longest run that can be allocated
 	Own      uint64  // allocated by the running transaction
 	Retained uint64  // dead, and kept for a pin
@@ -30,7 +30,7 @@ func (l *List) Stats() Stats {
 	s := Stats{
 		End:     l.end,
 		Free:    l.free.n + l.aside.n,
-		Aside:   l.aside.n,
+		Aside:   l.aside.n - uint64(l.kept.N),
 		Largest: l.runs.longest(),
 		Own:     l.own.n,
 		Busy:    l.busy.pages,
