@@ -171,6 +171,9 @@ func (tx *Tx) enterTree() error {
 		return tx.doom(err)
 	}
 	tx.leaveSnapshot()
+	if db := tx.db; db.opts.MaxSize > 0 || db.full.Load() {
+		db.reclaimLocked() // what only that snapshot retained may be all that there is
+	}
 	tx.lost = true
 	if err := tx.repeat(); err != nil {
 		return tx.doom(err)
@@ -186,13 +189,19 @@ func (tx *Tx) enterTree() error {
 // takeTree begins a transaction's work in the tree.
 func (tx *Tx) takeTree() error {
 	db := tx.db
-	if err := db.boundSpace(); err != nil {
-		return err
-	}
-	db.lockTree(nil)
-	if err := db.applyAll(); err != nil {
-		db.unlockTree()
-		return err
+	for again := false; ; again = true {
+		if err := db.boundSpace(tx.puts); err != nil {
+			return err
+		}
+		db.lockTree(nil)
+		if err := db.applyAll(); err != nil {
+			db.unlockTree()
+			return err
+		}
+		if again || !db.cramped(tx.puts) {
+			break
+		}
+		db.unlockTree() // what was just applied has taken the last pages, and retains others
 	}
 	tx.holdsTree = true
 	tx.beginTree()
@@ -206,6 +215,7 @@ func (tx *Tx) beginTree() {
 	db.sweep()
 	db.reclaimLocked()
 	db.pager.begin(tx.id)
+	db.pager.putting = tx.puts
 	tx.root.tree.Init(db.head.root, nil, nil, &db.pager)
 	tx.root.sequence = db.head.root.Sequence
 }
@@ -359,7 +369,7 @@ func (db *DB) drain() error {
 
 // drainOnce applies one unit, unless done comes true while it waits for the tree. It reports whether there was one.
 func (db *DB) drainOnce(done func() bool) (more bool, err error) {
-	if err := db.boundSpace(); err != nil {
+	if err := db.boundSpace(false); err != nil {
 		return false, err
 	}
 	return db.drainUnit(done)

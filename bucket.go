@@ -190,6 +190,7 @@ func (b *Bucket) Put(key, value []byte) (err error) {
 	if len(value) > MaxValueSize {
 		return ErrValueTooLarge
 	}
+	b.tx.put()
 	done := false
 	if p := &b.tx.db.pager; b.tx.bulk && !b.tx.behind() && p.appending { // most go behind the one before
 		if done, err = b.tree.Append(key, value); err != nil {
@@ -213,6 +214,14 @@ func (b *Bucket) Put(key, value []byte) (err error) {
 	}
 	b.tx.stats.Puts++
 	return nil
+}
+
+// put notes that the transaction does not only delete.
+func (tx *Tx) put() {
+	tx.puts = true
+	if tx.holdsTree {
+		tx.db.pager.putting = true
+	}
 }
 
 // Delete removes key. That it is absent is no error; that it names a bucket is ErrIncompatibleValue.
@@ -493,6 +502,7 @@ func (b *Bucket) CreateBucket(name []byte) (c *Bucket, err error) {
 		}
 		return nil, ErrIncompatibleValue
 	}
+	b.tx.put()
 	var empty [page.BucketHeaderSize]byte
 	if _, err := b.tree.Put(name, empty[:], true); err != nil {
 		return nil, b.fail(err)

@@ -385,35 +385,63 @@ func (db *DB) checkpointDue() bool {
 // checkpointPause is how long a checkpoint that only gives back space is put off after the one before.
 const checkpointPause = time.Second
 
-// retains reports whether the last checkpoint retains a part of what is in use besides, in pages that have died since.
-func (db *DB) retains(part float64) bool {
+// heldByCheckpoint is how many pages the last checkpoint retains: they have died since.
+func (db *DB) heldByCheckpoint() uint64 {
 	g := &db.groups
 	g.mu.Lock()
 	pin := min(db.slots[0].meta.Tx, db.slots[1].meta.Tx)
 	g.mu.Unlock()
-	held := db.free.RetainedBy(pin)
+	return db.free.RetainedBy(pin)
+}
+
+// retains reports whether the last checkpoint retains a part of what is in use besides, in pages that have died since.
+func (db *DB) retains(part float64) bool {
+	held := db.heldByCheckpoint()
 	return int64(held)*int64(db.pageSize) > minRetained && float64(held) > float64(db.free.Alive())*part
 }
 
 // boundSpace waits for a checkpoint when the last one retains as much as is in use: changes that come faster than
-// the disk takes them would make the file larger and larger meanwhile. Neither the tree lock is held nor any behind it.
+// the disk takes them would make the file larger and larger meanwhile. It does so, too, where there is hardly any space, and a checkpoint would free some.
+// Neither the tree lock is held nor any behind it.
 //
 // With random keys, what is applied at once can change nearly every leaf of a small store. So while transactions come as fast as
 // they are taken the file can become several times as large as it has to be; it is cut when they have stopped.
-func (db *DB) boundSpace() error {
-	if db.volatile || !db.hasLog.Load() || !db.retains(1) {
+func (db *DB) boundSpace(puts bool) error {
+	if db.volatile || !db.hasLog.Load() || !db.retains(1) && !db.cramped(puts) {
 		return nil
 	}
 	db.checkpointing.Lock()
 	defer db.checkpointing.Unlock()
 	db.reclaim()
-	if !db.retains(1) { // the one that was under way has done it
+	if !db.retains(1) && !db.cramped(puts) { // the one that was under way has done it
 		return nil
 	}
 	err := db.checkpointTree()
+	db.short.Store(false)
 	db.reclaim()
+	if isFull(err) && db.poisoned() == nil {
+		return nil // the transaction may need less than is left
+	}
 	return err
 }
+
+// cramped reports whether there is hardly any space, or has just been none for a transaction, while the last checkpoint retains pages. A store that has come to
+// MaxSize, or has filled its disk, could else not even delete. Who puts needs more than who only deletes.
+func (db *DB) cramped(puts bool) bool {
+	short := db.short.Load()
+	if db.opts.MaxSize == 0 && !db.full.Load() && !short {
+		return false
+	}
+	held := db.heldByCheckpoint()
+	if short {
+		return held > 0
+	}
+	left, spare := db.free.Left(db.mostPages(), db.full.Load()), db.sparePages()
+	return left < 2*spare && held > left/2 || puts && left < spare+putPages && held > 0
+}
+
+// putPages is more than the pages that a small transaction takes.
+const putPages = 16
 
 // minRetained keeps small stores from checkpointing all the time.
 const minRetained = 4 << 20

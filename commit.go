@@ -139,12 +139,18 @@ func (tx *Tx) mergeDeferred() (*group, error) {
 }
 
 // reserve makes sure that the log has room for n bytes more than what is on its way to
-// it. At the log's limit it checkpoints, holding the writer lock alone.
+// it. At the log's limit, or where the disk has no room for a longer one, it checkpoints, holding the writer lock alone: then the log begins anew where it is.
 func (db *DB) reserve(n int64) error {
 	for tries := 0; ; tries++ {
 		db.groups.mu.Lock()
 		need := db.groups.unappended + n
 		db.groups.mu.Unlock()
+		if need > db.opts.mostGroup && need > n { // the open group would be larger than a record may be; nobody joins it meanwhile
+			if _, err := db.flush(); err != nil {
+				return outer(err)
+			}
+			need = n
+		}
 		err := db.log.Reserve(need)
 		if err == nil {
 			return nil
@@ -152,15 +158,20 @@ func (db *DB) reserve(n int64) error {
 		if db.log.Err() != nil { // a sync failed: nothing more can be logged
 			return db.poison(err)
 		}
-		if !errors.Is(err, wal.ErrFull) || tries == 2 {
+		limit := errors.Is(err, wal.ErrFull)
+		if tries == 2 || !limit && !(isFull(err) && db.log.Live() > 0) {
 			return outer(err)
 		}
 		checkpoint := db.checkpointSome
 		if tries > 0 { // the rest is still too much
 			checkpoint = db.checkpointAll
 		}
-		if err := checkpoint(); err != nil {
-			return err
+		switch full := checkpoint(); {
+		case full == nil:
+		case limit || db.poisoned() != nil:
+			return full
+		default: // the disk is full for the checkpoint too
+			return outer(err)
 		}
 	}
 }

@@ -25,7 +25,7 @@ func (tx *Tx) compact(path string) (err error) {
 		return &fs.PathError{Op: "folio: compact", Path: path, Err: fs.ErrExist}
 	}
 	tmp := path + ".new-" + hex.EncodeToString(randomBytes(6))
-	o := Options{PageSize: db.pageSize, FileMode: db.opts.FileMode, MemoryLimit: db.opts.MemoryLimit, fs: db.opts.fs}
+	o := Options{PageSize: db.pageSize, FileMode: db.opts.FileMode, MemoryLimit: db.opts.MemoryLimit, AllowNetwork: db.opts.AllowNetwork, fs: db.opts.fs}
 	finished := false
 	defer func() {
 		if !finished { // a fault of the source passes through as a panic

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"sync"
@@ -94,6 +95,8 @@ type DB struct {
 	sorter  sorter
 
 	applying atomic.Bool // the backlog is being applied: what was acknowledged has a right to space
+	full     atomic.Bool // the disk had no room when the data file was to grow last
+	short    atomic.Bool // a transaction has found no space since the last checkpoint that was made for that: see cramped
 
 	loading sync.Mutex
 	loaded  bool // the persisted free set has been read
@@ -330,7 +333,7 @@ func (db *DB) prepare(m page.Meta) (err error) {
 		db.data = nil
 		return err
 	}
-	db.buffers = bufferPool{size: m.PageSize, max: int(db.opts.MemoryLimit) / m.PageSize}
+	db.buffers = bufferPool{size: m.PageSize, max: int(min(db.opts.MemoryLimit/int64(m.PageSize), math.MaxInt32))}
 	db.pager.db = db
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -445,4 +446,51 @@ func TestFailedSyncOfLogGrowthPoisons(t *testing.T) {
 	if err := db.Update(func(tx *Tx) error { return tx.Root().Put([]byte("k"), nil) }); !errors.Is(err, ErrPoisoned) {
 		t.Errorf("the next one: %v", err)
 	}
+}
+
+// Transactions that came while the log was synced joined one group, however large they were together: three of 0.8 GiB, which large limits allow, were more than a
+// record may have, and poisoned the store. Found by a reviewer.
+func TestGroupIsBounded(t *testing.T) {
+	fsys := newHookFS()
+	const most = 100 << 10
+	db := mustOpen(t, &Options{fs: fsys, mostGroup: most})
+	mustPut(t, db, "first", "v")
+	must(t, db.log.Reserve(4<<20)) // growing the log would wait for its sync
+	in, out := make(chan struct{}), make(chan struct{})
+	var held atomic.Bool
+	hook := hookFunc(func(kind vfs.Kind, f vfs.File, _ int64, _ []byte) error {
+		if kind == vfs.KindSync && isLog(f) && held.CompareAndSwap(false, true) {
+			close(in)
+			<-out
+		}
+		return nil
+	})
+	fsys.before.Store(&hook)
+	errs := make(chan error)
+	put := func(i int) {
+		errs <- db.Update(func(tx *Tx) error { return tx.Root().Put([]byte{byte(i)}, make([]byte, 1500)) })
+	}
+	go put(0)
+	waitFor(t, "the log's sync", in)
+	const n = 200
+	for i := range n {
+		go put(i + 1)
+	}
+	largest := int64(0)
+	for joined := 0; joined < n; time.Sleep(time.Millisecond) {
+		db.groups.mu.Lock()
+		joined = int(db.last) - 2
+		if g := db.groups.open; g != nil {
+			largest = max(largest, g.log.Size())
+		}
+		db.groups.mu.Unlock()
+	}
+	close(out)
+	for range n + 1 {
+		must(t, <-errs)
+	}
+	if largest == 0 || largest > most {
+		t.Errorf("the largest group has %d bytes", largest)
+	}
+	must(t, db.Check())
 }

@@ -68,6 +68,7 @@ func TestNetworkFileSystem(t *testing.T) {
 	}
 	db := mustOpenAt(t, path, &Options{fs: nfs, AllowNetwork: true})
 	mustPut(t, db, "a", "b")
+	must(t, db.Compact(filepath.Join(t.TempDir(), "compact.db"))) // which refused once what Backup did
 	must(t, db.Close())
 	refused(Options{})
 	refused(Options{ReadOnly: true})

@@ -85,8 +85,9 @@ type Options struct {
 	// in ascending order behind all keys. 0: 64 MiB; at least 256 KiB.
 	LogLimit int64
 
-	// MaxSize of the data file in bytes; a transaction that would need more fails
-	// with ErrMaxSizeReached. 0: no limit.
+	// MaxSize of the data file in bytes, 16 pages at least; a transaction that would need more fails
+	// with ErrMaxSizeReached. One that only deletes finds some pages that others leave for it. What was acknowledged, and
+	// the list of free pages, have a right to space: for them the file may become a little longer. 0: no limit.
 	MaxSize int64
 
 	// MemoryLimit bounds the bytes of changed pages that are kept on the heap before they
@@ -123,6 +124,7 @@ type Options struct {
 	stashes     int        // operations that a bulk transaction puts by at a time, wherever in the tree they belong; 0: see Tx.putBy; for tests
 	another     bool       // the handle stands for another process, though it is of this one; for tests
 	reread      int64      // how much of the data file a recovery reads from the disk again, whatever the cache has; 0: a huge page of the system
+	mostGroup   int64      // the largest group of more than one transaction, in bytes; 0: half of what a record may have
 	minCut      int64      // free bytes at the end of the file that are worth cutting off; 0: 256 KiB
 }
 
@@ -130,6 +132,7 @@ const (
 	defaultLogLimit    = 64 << 20
 	defaultMemoryLimit = 16 << 20
 	minLimit           = 256 << 10
+	maxLimit           = 1 << 40 // who sets more means that there is none; sums of parts of it must not overflow
 	defaultMinCut      = 256 << 10
 )
 
@@ -168,8 +171,13 @@ func (o *Options) withDefaults() (Options, error) {
 	setDefault(&r.OldReaderAge, time.Minute)
 	setDefault(&r.LogLimit, defaultLogLimit)
 	setDefault(&r.MemoryLimit, defaultMemoryLimit)
+	r.LogLimit, r.MemoryLimit = min(r.LogLimit, maxLimit), min(r.MemoryLimit, maxLimit)
+	if r.MaxSize != 0 && r.MaxSize < 16*int64(r.PageSize) {
+		return r, fmt.Errorf("folio: Options.MaxSize %d is less than 16 pages of %d bytes", r.MaxSize, r.PageSize)
+	}
 	setDefault(&r.reread, hugePage())
 	setDefault(&r.minCut, defaultMinCut)
+	setDefault(&r.mostGroup, 1<<30)
 	if r.fs == nil {
 		r.fs = vfs.OS
 	}

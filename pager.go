@@ -2,6 +2,7 @@ package folio
 
 import (
 	"errors"
+	"math"
 	"slices"
 
 	"github.com/cespare/xxhash/v2"
@@ -34,6 +35,7 @@ type pager struct {
 	shown    bool       // bytes of a spilled page were handed out: none is reused before the end
 	private  bool       // nothing may be written: everything stays on the heap
 	confined bool       // pages are being moved down: the file does not grow for them
+	putting  bool       // the transaction puts: it leaves spare pages
 	err      error      // damage found where no error can be returned; dooms the transaction
 	retired  [][]byte   // buffers discarded by the operation under way
 	outgoing []page.Out // scratch of spill
@@ -47,7 +49,7 @@ type pager struct {
 // begin readies the pager for transaction tx.
 func (p *pager) begin(tx page.TxID) {
 	p.tx = tx
-	p.spilled, p.shown, p.appending, p.heap, p.fresh, p.err = false, false, false, 0, 0, nil
+	p.spilled, p.shown, p.appending, p.putting, p.heap, p.fresh, p.err = false, false, false, false, 0, 0, nil
 	p.most = p.db.opts.MemoryLimit
 	p.remap()
 }
@@ -314,36 +316,75 @@ func (p *pager) PutRun(parts ...[]byte) (page.Ref, error) {
 	return r, nil
 }
 
-// allocate returns n contiguous pages, growing the file when no free space fits.
+// allocate returns n contiguous pages, growing the file when no free space fits. A transaction that puts leaves spare pages: see spare.
 func (p *pager) allocate(n int) (page.ID, error) {
+	most := page.ID(math.MaxUint32)
+	if !p.private && !p.db.recovering && !p.db.applying.Load() { // what was acknowledged has a right to space
+		most = p.db.mostPages()
+		if err := p.spare(n, most); err != nil {
+			return 0, err
+		}
+	}
 	if id, ok := p.db.free.Alloc(n); ok {
 		return id, nil
 	}
 	if p.confined {
 		return 0, btree.ErrNoRoom
 	}
-	id, err := p.db.free.Extend(n)
+	id, err := p.db.free.Extend(n, most)
 	if err != nil && p.db.appending && isFull(err) { // then those that are free
 		if err := p.db.leaveAppending(); err != nil {
 			return 0, err
 		}
 		return p.allocate(n)
 	}
-	return id, err
+	return id, p.db.tight(err, most)
+}
+
+// spare sees to it that a transaction that puts leaves pages for those that only delete, where the file cannot grow: a delete, too, takes a new page for each
+// from the leaf to the root. The error is one of a full disk, or ErrMaxSizeReached.
+func (p *pager) spare(n int, most page.ID) error {
+	if !p.putting || p.confined || most == math.MaxUint32 && !p.db.full.Load() {
+		return nil
+	}
+	return p.db.tight(p.db.free.Provide(uint64(n)+p.db.sparePages(), most), most)
+}
+
+// sparePages is how many pages are kept for transactions that only delete: enough for some levels of some buckets, and for what is superseded until a
+// checkpoint frees it.
+func (db *DB) sparePages() uint64 {
+	all := uint64(db.mostPages())
+	if db.opts.MaxSize == 0 {
+		all = db.free.Alive()
+	}
+	return min(max(all/16, 4), 64)
+}
+
+// tight notes that space has run out, and names MaxSize where it is the reason.
+func (db *DB) tight(err error, most page.ID) error {
+	if err == nil || !isFull(err) {
+		return err
+	}
+	db.short.Store(true)
+	if most < math.MaxUint32 && errors.Is(err, freelist.ErrFull) {
+		return ErrMaxSizeReached
+	}
+	return err
 }
 
 // growFile is how the free list makes the data file longer: it returns the pages that
-// the file has room for.
+// the file has room for. MaxSize is none of its business: it does not know for whom the file grows.
 func (db *DB) growFile(end page.ID) (page.ID, error) {
 	if db.pager.private {
 		return end, nil // pages stay on the heap
 	}
-	if limit := db.opts.MaxSize; limit > 0 && !db.recovering && !db.applying.Load() && int64(end)*int64(db.pageSize) > limit {
-		return 0, ErrMaxSizeReached
-	}
 	if err := db.data.Grow(end); err != nil {
+		if isFull(err) {
+			db.full.Store(true)
+		}
 		return 0, err
 	}
+	db.full.Store(false)
 	return db.data.Pages(), nil
 }
 

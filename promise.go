@@ -30,7 +30,11 @@ func (db *DB) promise(leaves, size int) error {
 		covered, bytes := l.leaves+ahead, l.bytes+more
 		need, round := db.needed(covered, bytes), l.rounds
 		g.mu.Unlock()
-		err := db.free.Promise(need, db.mostPages())
+		most := db.mostPages()
+		if most < math.MaxUint32 || db.full.Load() {
+			need += db.sparePages() // who only deletes, and needs these, goes to the tree
+		}
+		err := db.free.Promise(need, most)
 		g.mu.Lock()
 		switch {
 		case err == nil && l.rounds != round: // a unit has begun or ended: it may be another promise by now
@@ -54,8 +58,7 @@ func isFull(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, freelist.ErrFull) || errors.Is(err, ErrMaxSizeReached)
 }
 
-// mostPages is how long MaxSize lets the file become. A promise counts it by itself: growFile does not while the backlog is applied, and
-// cannot tell for whom the file grows.
+// mostPages is how long MaxSize lets the file become.
 func (db *DB) mostPages() page.ID {
 	if limit := db.opts.MaxSize; limit > 0 {
 		return page.ID(min(limit/int64(db.pageSize), math.MaxUint32))

@@ -128,6 +128,31 @@ func TestDataFileReplaced(t *testing.T) {
 	}
 }
 
+// A store was open, with nothing written, when its files were moved away and another store was made in their place. The first one's first commit
+// made its log, by name: it removed the other one's, with all that had been acknowledged there. Found by a reviewer.
+func TestFirstCommitSparesForeignLog(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "app.db")
+	a := mustOpenAt(t, path, nil)
+	away := filepath.Join(dir, "away.db")
+	if err := os.Rename(path, away); err != nil {
+		t.Skip(err) // a system that does not let go of open files
+	}
+	must(t, os.Rename(path+"-lock", away+"-lock"))
+	b := mustOpenAt(t, path, nil)
+	mustPut(t, b, "b", "acknowledged")
+	if err := a.Update(func(tx *Tx) error { return tx.Root().Put([]byte("a"), []byte("1")) }); !errors.Is(err, ErrFileReplaced) {
+		t.Errorf("a first commit: %v", err)
+	}
+	mustPut(t, b, "c", "acknowledged too")
+	crashKill(a)
+	crashKill(b)
+	b = mustOpenAt(t, path, nil)
+	has(t, b, "b", "acknowledged")
+	has(t, b, "c", "acknowledged too")
+	must(t, b.Close())
+}
+
 // A LockedError names the process that holds the store, and says how. The other process tells what it was told.
 func TestLockedErrorNamesHolder(t *testing.T) {
 	if runtime.GOOS != "linux" {

@@ -63,6 +63,7 @@ type writing struct {
 	streak       int     // puts and deletions since anything else was done in the tree: see collects
 	rising       bool    // each of the puts so far was of a higher key than the one before, in one bucket
 	highest      []byte  // the last of these
+	puts         bool    // something: see pager.spare
 	lost         bool    // the tree has only some of what the transaction has done, for good: that has failed
 	large        bool    // ops is the store's large buffer
 	restructures bool    // buckets have been made, deleted or moved

@@ -13,6 +13,9 @@ const (
 	headChain   = 64            // where the head has the checksum of the record before
 	headSum     = 80            // where its own lies
 	maxPayload  = 1<<31 - 1<<16 // fits an int on 32 bits with its head and padding
+
+	// maxSize is the longest file that can be a log: twice the largest limit, or what sets of its blocks have room for on 32 bits.
+	maxSize = 1 << (35 + 6*(^uint(0)>>63))
 )
 
 // kind tells what a record's payload is.

@@ -83,6 +83,8 @@ func newRecovery(f vfs.File, id [16]byte, from Position) (*recovery, error) {
 	}
 	size := info.Size &^ (block - 1)
 	switch {
+	case size > maxSize:
+		return nil, corrupt(f, 0, h.LSN, InvariantKept, "file of %d bytes is longer than any log", info.Size)
 	case h.ID != id:
 		return nil, corrupt(f, 16, h.LSN, InvariantKept, "log belongs to store %x, not %x", h.ID, id)
 	case from.LSN > maxLSN || from.Offset < recordsAt || from.Offset%tailUnit != 0:
@@ -267,6 +269,8 @@ func (r *recovery) record(h *head) (payload []byte, end stop, err error) {
 		return nil, end, r.corrupt("record is of unknown kind %d", h.kind)
 	case h.claim > h.lsn:
 		return nil, end, r.corrupt("record claims a sync up to lsn %d, past itself", h.claim)
+	case h.length > maxPayload:
+		return nil, end, r.corrupt("record of %d bytes is longer than any", h.length)
 	case h.size() > r.win.size-at.Offset:
 		return nil, end, r.corrupt("record of %d bytes reaches past the end of the file at %d", h.size(), r.win.size)
 	}

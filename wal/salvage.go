@@ -58,7 +58,7 @@ func headless(f vfs.File, id [16]byte, from Position) (*recovery, error) {
 	if err != nil {
 		return nil, err
 	}
-	size := info.Size &^ (block - 1)
+	size := min(info.Size, maxSize) &^ (block - 1)
 	if from.LSN > maxLSN || from.Offset < recordsAt || from.Offset%tailUnit != 0 || padded(from.Offset)+block > size {
 		return nil, corrupt(f, from.Offset, from.LSN, InvariantKept, "file of %d bytes does not have the checkpoint's position", info.Size)
 	}
