@@ -740,7 +740,8 @@ func (b *Bucket) tidy() ([]byte, error) {
 }
 
 // ForEach calls fn for each item in order; a nested bucket comes with a nil value. An error of fn ends it and
-// is returned. The bucket may be changed meanwhile, as with a cursor.
+// is returned. The bucket may be changed meanwhile, as with a cursor; if fn deletes it, or ends the transaction, ForEach returns
+// ErrBucketNotFound or ErrTxClosed.
 func (b *Bucket) ForEach(fn func(k, v []byte) error) error {
 	if err := b.usable(); err != nil {
 		return err
@@ -748,6 +749,9 @@ func (b *Bucket) ForEach(fn func(k, v []byte) error) error {
 	c := b.Cursor()
 	for k, v := c.First(); k != nil; k, v = c.Next() {
 		if err := fn(k, v); err != nil {
+			return err
+		}
+		if err := b.usable(); err != nil { // the cursor would panic
 			return err
 		}
 	}
