@@ -150,13 +150,17 @@ func (b *Bucket) Backward() iter.Seq2[[]byte, []byte] {
 	}
 }
 
-// Range iterates over the items from the key from up to, and without, the key to; nil is no bound.
+// Range iterates over the items from the key from up to, and without, the key to; nil is no bound. The keys are looked at, and
+// copied, when the iteration begins.
 func (b *Bucket) Range(from, to []byte) iter.Seq2[[]byte, []byte] {
 	return func(yield func(k, v []byte) bool) {
 		var c Cursor
 		c.init(b)
+		var short [64]byte // so that most copies cost no allocation
+		end := append(short[:0], to...)
+		bounded := to != nil
 		k, v := c.start(from)
-		for ; k != nil && (to == nil || string(k) < string(to)); k, v = c.Next() {
+		for ; k != nil && (!bounded || string(k) < string(end)); k, v = c.Next() {
 			if !yield(k, v) {
 				return
 			}

@@ -391,7 +391,7 @@ func (tx *Tx) damageOf(r any) error {
 	if f, ok := r.(interface{ Addr() uintptr }); ok {
 		if id, ok := tx.contains(f.Addr()); ok {
 			return outer(&CorruptError{File: filepath.Base(tx.db.path), Page: id, Offset: -1, Invariant: 2,
-				Reason: "cannot be read: the device failed, or the file was cut by another process"})
+				Reason: "cannot be accessed: the device failed, the file was cut by another process, or a slice of the store was written to"})
 		}
 		return nil
 	}
@@ -589,6 +589,9 @@ func (tx *Tx) SetDurability(d Durability) {
 // OnCommit has fn called after the transaction has been committed, in the order of the calls, by the
 // goroutine that commits and without any lock held.
 func (tx *Tx) OnCommit(fn func()) {
+	if fn == nil { // after the commit, nobody would see whose it was
+		panic("folio: OnCommit of a nil function")
+	}
 	tx.check("OnCommit")
 	if tx.writing != nil {
 		tx.onCommit = append(tx.onCommit, fn)
