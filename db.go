@@ -195,7 +195,12 @@ func (db *DB) exclude() error {
 			return err
 		}
 	}
-	return db.lock()
+	err := db.lock()
+	var locked *LockedError
+	if barred := db.share.barred; barred != nil && errors.As(err, &locked) && !locked.Reader {
+		err = &barredError{locked, barred}
+	}
+	return err
 }
 
 // stillNamed reports whether the path leads to the file that has been locked: while Open waited for the lock it may

@@ -97,6 +97,19 @@ func (e *LockedError) Error() string {
 // Is reports that a LockedError is an ErrTimeout.
 func (e *LockedError) Is(target error) bool { return target == ErrTimeout }
 
+// barredError is the LockedError of who could read beside the process that writes, had he the permission to write the lock file. Without a
+// word about that he would take the other process for what is in the way, and end it.
+type barredError struct {
+	locked *LockedError
+	cause  error
+}
+
+func (e *barredError) Error() string {
+	return fmt.Sprintf("%v; to read beside it takes permission to write its lock file: %v", e.locked, e.cause)
+}
+func (e *barredError) Is(target error) bool { return errors.Is(e.cause, target) }
+func (e *barredError) Unwrap() error        { return e.locked }
+
 // poisonError is ErrPoisoned with the failure that caused it.
 type poisonError struct{ cause error }
 
