@@ -80,3 +80,35 @@ func TestRangeKeepsItsEnd(t *testing.T) {
 		return nil
 	}))
 }
+
+// The documentation says where a cursor stands when it has found nothing; bbolt's stands there too.
+func TestCursorThatFoundNothing(t *testing.T) {
+	db := mustOpen(t, nil)
+	for _, k := range []string{"a", "b", "c"} {
+		mustPut(t, db, k, k)
+	}
+	must(t, db.Update(func(tx *Tx) error {
+		c := tx.Cursor()
+		at := func(what, want string, k []byte) {
+			t.Helper()
+			if string(k) != want {
+				t.Errorf("%s: %q, want %q", what, k, want)
+			}
+		}
+		k, _ := c.Seek([]byte("d"))
+		at("seek behind all", "", k)
+		must(t, c.Delete())
+		k, _ = c.Prev()
+		at("prev then", "c", k)
+		for k, _ := c.First(); k != nil; k, _ = c.Next() {
+		}
+		k, _ = c.Prev()
+		at("prev behind a loop", "b", k)
+		for k, _ := c.First(); k != nil; k, _ = c.Next() {
+		}
+		must(t, c.Delete())
+		k, _ = c.Last()
+		at("last, when that was deleted behind a loop", "b", k)
+		return nil
+	}))
+}

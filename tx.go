@@ -20,8 +20,9 @@ import (
 type TxID = page.TxID
 
 // Tx is a transaction: one unchanging state of the store to read, and, if it is writable, to
-// change. A read transaction never waits for a writer and never holds one up. There is one
-// write transaction at a time.
+// change. A read transaction never holds a writer up, and waits for none, but for this: one that begins
+// behind commits that no reader has seen writes their pages out first, or waits for who is doing so.
+// There is one write transaction at a time.
 //
 // A read transaction may be used by several goroutines at a time, each with cursors of its
 // own; a write transaction by one goroutine. Every transaction must be ended, by Commit or
