@@ -2,7 +2,6 @@ package folio
 
 import (
 	"bufio"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -128,27 +127,103 @@ func (c *countingWriter) Write(p []byte) (int, error) {
 }
 
 // CopyFile writes a copy of the store as the transaction sees it to a file, as WriteTo does, and makes it durable.
-// A file that is there is replaced once the copy is complete. mode 0 is 0600.
+// A file that is there is replaced once the copy is complete, unless it is one of the store's own. mode 0 is 0600.
 func (tx *Tx) CopyFile(path string, mode os.FileMode) error {
 	if tx.done.Load() {
 		return ErrTxClosed
 	}
+	if err := tx.db.notOwn("copy", path); err != nil {
+		return err
+	}
 	fsys := tx.db.opts.fs
-	info, err := fsys.Stat(path)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return outer(err) // it could be the store itself
-	}
-	if err == nil && (fileKey{info.Dev, info.Ino}) == tx.db.key {
-		return fmt.Errorf("folio: copy %s: is the store itself", path)
-	}
-	tmp := path + ".new-" + hex.EncodeToString(randomBytes(6))
+	tmp, suffix := temporary(path)
 	if err := place(fsys, tmp, fileMode(mode), tx.writeFile); err != nil {
-		return outer(err)
+		return outer(told(err, suffix))
 	}
 	if err := fsys.Rename(tmp, path); err != nil {
-		return outer(errors.Join(err, fsys.Remove(tmp)))
+		return outer(told(errors.Join(about(path, err), fsys.Remove(tmp)), suffix))
 	}
 	return outer(fsys.SyncDir(filepath.Dir(path)))
+}
+
+// notOwn is an error if path leads to a file of the store itself, by whatever name, or is where its log or its lock file will be: a copy
+// in the place of the log would be the end of what was acknowledged.
+func (db *DB) notOwn(op, path string) error {
+	if db.memory {
+		return nil
+	}
+	fsys := db.opts.fs
+	info, err := fsys.Stat(path)
+	there := err == nil
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return outer(err) // it could be one of them
+	}
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return outer(err)
+	}
+	for _, own := range []struct{ name, what string }{
+		{db.abs, "the store itself"},
+		{logName(db.abs), "the store's log"},
+		{lockName(db.abs), "the store's lock file"},
+	} {
+		same, err := sameName(fsys, abs, own.name)
+		if err == nil && there && !same {
+			same, err = db.isFile(info, own.name)
+		}
+		if err != nil {
+			return outer(err)
+		}
+		if same {
+			return fmt.Errorf("folio: %s %s: is %s", op, path, own.what)
+		}
+	}
+	return nil
+}
+
+// isFile reports whether a file is the one of the given name, which need not be there; or the data file, wherever that is by now.
+func (db *DB) isFile(info vfs.Info, name string) (bool, error) {
+	key := fileKey{info.Dev, info.Ino}
+	if key == db.key {
+		return name == db.abs, nil
+	}
+	own, err := db.opts.fs.Stat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil && key == fileKey{own.Dev, own.Ino}, err
+}
+
+// sameName reports whether two absolute paths are one name in one folder, if they come to the folder by different ways too.
+func sameName(fsys vfs.FS, a, b string) (bool, error) {
+	if a == b || filepath.Base(a) != filepath.Base(b) {
+		return a == b, nil
+	}
+	var keys [2]fileKey
+	for i, path := range []string{a, b} {
+		info, err := fsys.Stat(filepath.Dir(path) + string(filepath.Separator) + ".") // with the dot a link is followed
+		if err != nil {
+			if errors.Is(err, fs.ErrNotExist) {
+				err = nil
+			}
+			return false, err
+		}
+		keys[i] = fileKey{info.Dev, info.Ino}
+	}
+	return keys[0] == keys[1], nil
+}
+
+// isNew is fs.ErrExist if there is a file at path, and another error if a file of the store has its place there. It is asked before the
+// work is done; a file that comes meanwhile is not replaced either.
+func (db *DB) isNew(op, path string) error {
+	there, err := exists(db.opts.fs, path)
+	if err == nil && there {
+		err = &fs.PathError{Op: "folio: " + op, Path: path, Err: fs.ErrExist}
+	}
+	if err == nil {
+		err = db.notOwn(op, path)
+	}
+	return outer(err)
 }
 
 func fileMode(m os.FileMode) os.FileMode {
@@ -163,6 +238,9 @@ func fileMode(m os.FileMode) os.FileMode {
 // smallest copy. A file that is there is fs.ErrExist.
 func (db *DB) Backup(path string) error {
 	return db.View(func(tx *Tx) error {
+		if err := db.isNew("backup", path); err != nil {
+			return err
+		}
 		return outer(place(db.opts.fs, path, db.opts.FileMode, tx.writeFile))
 	})
 }

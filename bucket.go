@@ -33,10 +33,23 @@ type nesting struct {
 }
 
 // Tx returns the bucket's transaction.
-func (b *Bucket) Tx() *Tx { return b.tx }
+func (b *Bucket) Tx() *Tx {
+	b.mustBe("Tx")
+	return b.tx
+}
 
 // Writable reports whether the bucket may be changed.
-func (b *Bucket) Writable() bool { return b.tx.Writable() }
+func (b *Bucket) Writable() bool {
+	b.mustBe("Writable")
+	return b.tx.Writable()
+}
+
+// mustBe panics on a nil bucket, which is what a lookup of one that is not there returns.
+func (b *Bucket) mustBe(method string) {
+	if b == nil {
+		panic("folio: " + method + " on a nil bucket")
+	}
+}
 
 // use panics when the bucket cannot be read: the caller's method has no error to return.
 func (b *Bucket) use(method string) {
@@ -52,9 +65,7 @@ func (b *Bucket) use(method string) {
 
 // useDeferred is use for what a deferred transaction can do without the tree.
 func (b *Bucket) useDeferred(method string) {
-	if b == nil {
-		panic("folio: " + method + " on a nil bucket")
-	}
+	b.mustBe(method)
 	if b.tx.done.Load() {
 		panic("folio: " + method + " on a transaction that has ended")
 	}
@@ -750,7 +761,8 @@ func (b *Bucket) tidy() ([]byte, error) {
 }
 
 // ForEach calls fn for each item in order; a nested bucket comes with a nil value. An error of fn ends it and
-// is returned. The bucket may be changed meanwhile, as with a cursor.
+// is returned. The bucket may be changed meanwhile, as with a cursor; if fn deletes it, or ends the transaction, ForEach returns
+// ErrBucketNotFound or ErrTxClosed.
 func (b *Bucket) ForEach(fn func(k, v []byte) error) error {
 	if err := b.usable(); err != nil {
 		return err
@@ -758,6 +770,9 @@ func (b *Bucket) ForEach(fn func(k, v []byte) error) error {
 	c := b.Cursor()
 	for k, v := c.First(); k != nil; k, v = c.Next() {
 		if err := fn(k, v); err != nil {
+			return err
+		}
+		if err := b.usable(); err != nil { // the cursor would panic
 			return err
 		}
 	}

@@ -126,9 +126,9 @@ func (tx *Tx) audit(then func(*audit)) (err error) {
 	case tx.writing != nil:
 		a = tx.db.newAudit(&tx.db.pager.view, &tx.db.pager, tx.db.free.End())
 	case o != nil:
-		a = tx.db.newAudit(&o.view, o, tx.snapshot.end)
+		a = tx.db.newAudit(&o.view, o, tx.pageEnd())
 	default:
-		a = tx.db.newAudit(&tx.snapshot.view, nil, tx.snapshot.view.Count())
+		a = tx.db.newAudit(&tx.snapshot.view, nil, tx.pageEnd())
 	}
 	defer func() { err = errors.Join(a.err(), err) }()
 	defer tx.catchError(debug.SetPanicOnFault(true), &err)
@@ -171,7 +171,8 @@ func (db *DB) Check() error {
 	defer db.leave()
 	switch {
 	case db.opts.ReadOnly:
-		return db.checkPersisted()
+		_, err := db.checkPersisted()
+		return err
 	case db.poisoned() != nil || db.withoutSet:
 		return db.View((*Tx).Check)
 	}
@@ -290,8 +291,7 @@ func CheckFile(path string, opts *Options) (pages int, err error) {
 	if db == nil {
 		return 0, refused
 	}
-	found := db.Check()
-	pages = int(db.Stats().Pages)
+	pages, found := db.checkPersisted()
 	return pages, errors.Join(refused, without(found, refused), db.Close())
 }
 
@@ -317,9 +317,10 @@ func without(err, told error) error {
 }
 
 // checkPersisted is Check for a store opened for reading: of the checkpoint that the data file holds, and then, if
-// a log was replayed in memory, of the state behind it.
-func (db *DB) checkPersisted() error {
-	return db.View(func(tx *Tx) error {
+// a log was replayed in memory, of the state behind it. It returns how many pages the newer of the two has.
+func (db *DB) checkPersisted() (pages int, err error) {
+	err = db.View(func(tx *Tx) error {
+		pages = int(tx.pageEnd())
 		slot := db.newestSlot()
 		if s := tx.snapshot.share; s != nil {
 			if s.base == nil { // what is free is known to the writer alone
@@ -329,6 +330,15 @@ func (db *DB) checkPersisted() error {
 		}
 		return tx.checkSlot(slot)
 	})
+	return pages, err
+}
+
+// pageEnd is behind the last page of what a read transaction sees, which may be in memory only, of a log that was replayed there.
+func (tx *Tx) pageEnd() page.ID {
+	if tx.snapshot.overlay != nil {
+		return tx.snapshot.end
+	}
+	return tx.snapshot.view.Count()
 }
 
 // checkSlot checks what a meta slot says, and the transaction's state if that is another one.

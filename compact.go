@@ -1,7 +1,6 @@
 package folio
 
 import (
-	"encoding/hex"
 	"errors"
 	"io/fs"
 	"path/filepath"
@@ -16,15 +15,14 @@ func (db *DB) Compact(path string) error {
 
 func (tx *Tx) compact(path string) (err error) {
 	db := tx.db
+	if err := db.isNew("compact", path); err != nil {
+		return err
+	}
 	if err := tx.audit(nil); err != nil {
 		return err // a copy would look sound; and buckets may go round in a circle
 	}
-	if there, err := exists(db.opts.fs, path); err != nil {
-		return outer(err)
-	} else if there {
-		return &fs.PathError{Op: "folio: compact", Path: path, Err: fs.ErrExist}
-	}
-	tmp := path + ".new-" + hex.EncodeToString(randomBytes(6))
+	tmp, suffix := temporary(path)
+	defer func() { err = outer(told(err, suffix)) }()
 	o := Options{PageSize: db.pageSize, FileMode: db.opts.FileMode, MemoryLimit: db.opts.MemoryLimit, AllowNetwork: db.opts.AllowNetwork, fs: db.opts.fs}
 	finished := false
 	defer func() {
@@ -37,7 +35,7 @@ func (tx *Tx) compact(path string) (err error) {
 	}
 	finished = true
 	if err := db.opts.fs.Link(tmp, path); err != nil {
-		return errors.Join(outer(err), removeStore(db, tmp))
+		return errors.Join(outer(about(path, err)), removeStore(db, tmp))
 	}
 	if err := db.opts.fs.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return outer(err)

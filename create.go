@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/foliodb/folio/internal/vfs"
 	"github.com/foliodb/folio/page"
@@ -29,7 +30,8 @@ func (db *DB) create(path string) error {
 // durable. It never replaces a file: fs.ErrExist. Until the name is durable too the file is locked, so
 // that nobody relies on it; if that fails the name is taken back.
 func place(fsys vfs.FS, path string, mode os.FileMode, build func(vfs.File) error) (err error) {
-	tmp := path + ".new-" + hex.EncodeToString(randomBytes(6))
+	tmp, suffix := temporary(path)
+	defer func() { err = told(err, suffix) }()
 	f, err := fsys.Open(tmp, os.O_RDWR|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
 		return err
@@ -61,8 +63,40 @@ func link(fsys vfs.FS, f vfs.File, tmp, path string, build func(vfs.File) error)
 	if err := f.Sync(); err != nil {
 		return false, err
 	}
-	err := fsys.Link(tmp, path)
+	err := about(path, fsys.Link(tmp, path))
 	return err == nil, err
+}
+
+// temporary returns the name of a file that is to become path, and what it ends in.
+func temporary(path string) (tmp, suffix string) {
+	suffix = ".new-" + hex.EncodeToString(randomBytes(6))
+	return path + suffix, suffix
+}
+
+// told takes the end of a temporary file's name out of an error's text: what the user has named is the path without it, and the file is
+// gone when he reads that.
+func told(err error, suffix string) error {
+	if err == nil || !strings.Contains(err.Error(), suffix) {
+		return err
+	}
+	return &toldError{err, strings.ReplaceAll(err.Error(), suffix, "")}
+}
+
+type toldError struct {
+	err  error
+	text string
+}
+
+func (e *toldError) Error() string { return e.text }
+func (e *toldError) Unwrap() error { return e.err }
+
+// about has the error of giving a file its name speak of that name alone.
+func about(path string, err error) error {
+	var l *os.LinkError
+	if errors.As(err, &l) {
+		return &fs.PathError{Op: l.Op, Path: path, Err: l.Err}
+	}
+	return err
 }
 
 // format writes the two meta slots of an empty store.

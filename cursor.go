@@ -9,7 +9,9 @@ import (
 
 // Cursor moves through a bucket in key order. It keeps its place by key: after any change in its
 // transaction Next gives the smallest key above the place, Prev the largest below.
-// After Next or Prev has returned nil it stands on the last item it gave; a cursor that was never placed gives nil.
+// After Next or Prev has returned nil it stands on the last item it gave, as bbolt's does: behind a loop of Next to the end Prev gives the
+// last item but one, and Delete removes the last. After a Seek that found nothing it stands at the key that was sought: Prev gives
+// the item before that, and Delete does nothing. A cursor that was never placed gives nil.
 // A nested bucket shows as its name with a nil value. Slices are valid and unchanged
 // until the transaction ends.
 type Cursor struct {
@@ -150,13 +152,17 @@ func (b *Bucket) Backward() iter.Seq2[[]byte, []byte] {
 	}
 }
 
-// Range iterates over the items from the key from up to, and without, the key to; nil is no bound.
+// Range iterates over the items from the key from up to, and without, the key to; nil is no bound. The keys are looked at, and
+// copied, when the iteration begins.
 func (b *Bucket) Range(from, to []byte) iter.Seq2[[]byte, []byte] {
 	return func(yield func(k, v []byte) bool) {
 		var c Cursor
 		c.init(b)
+		var short [64]byte // so that most copies cost no allocation
+		end := append(short[:0], to...)
+		bounded := to != nil
 		k, v := c.start(from)
-		for ; k != nil && (to == nil || string(k) < string(to)); k, v = c.Next() {
+		for ; k != nil && (!bounded || string(k) < string(end)); k, v = c.Next() {
 			if !yield(k, v) {
 				return
 			}

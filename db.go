@@ -18,14 +18,16 @@ import (
 	"github.com/foliodb/folio/wal"
 )
 
-// DB is an open store. All methods may be called from any goroutine.
-//
 // Locks, in order: writer, life, checkpointing, tree, publishing, append, groups.mu. Who
 // holds one takes only what stands to the right of it. Nobody waits for a leader's sync
 // while holding publishing, append or groups.mu. A checkpoint neither takes the writer
 // lock nor waits for one who holds it. A transaction that holds the tree may take checkpointing:
 // ARCHITECTURE.md says why. The free list and the log have locks of their own
 // inside, behind all of these.
+
+// DB is an open store. All methods may be called from any goroutine, at any time. Update, View, Batch and Begin run transactions, in
+// which everything else is read and changed; the other methods are about the store as a whole: how durable it is, whether it
+// is sound, copies, and figures. One DB is enough for a process: Open it once, share it, and Close it at the end.
 type DB struct {
 	// Constant after Open.
 	path     string
@@ -126,6 +128,10 @@ type DB struct {
 // Open opens the store at path, or creates it. opts may be nil. A store that was not closed
 // cleanly is recovered first, in a time bounded by the log's size.
 //
+// The log lies beside the data file, under its name and -wal. So a symbolic link in place of the data file is refused, since two names would
+// mean two logs; links to folders are followed. Of a data file with several hard links always the same one should be used: after a
+// kill, who opens it by another one is told that the log is missing (ErrLogCorrupt).
+//
 // Only one process writes at a time: while another has the store open, Open waits for
 // Options.LockTimeout and then returns a *LockedError, which is ErrTimeout. A
 // file that is not a store is ErrInvalid, one of another version ErrVersionMismatch; damage is a
@@ -198,7 +204,12 @@ func (db *DB) exclude() error {
 			return err
 		}
 	}
-	return db.lock()
+	err := db.lock()
+	var locked *LockedError
+	if barred := db.share.barred; barred != nil && errors.As(err, &locked) && !locked.Reader {
+		err = &barredError{locked, barred}
+	}
+	return err
 }
 
 // stillNamed reports whether the path leads to the file that has been locked: while Open waited for the lock it may

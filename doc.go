@@ -67,7 +67,8 @@
 // A DB may be used by all goroutines at once. So may a read transaction and its buckets; each goroutine has its own
 // Cursor. A write transaction belongs to one goroutine at a time.
 //
-// One process at a time has a store open for writing, or any number for reading. The same file twice in one process
+// One process at a time has a store open for writing. Any number of others may read it: on Linux beside that one, elsewhere
+// while there is none (see Options.ReadOnly). The same file twice in one process
 // is ErrAlreadyOpen. With Options.Private a process reads a store and changes it for itself alone: for tests on real
 // data, or to see what a change would do.
 //

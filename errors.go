@@ -11,7 +11,8 @@ import (
 // Errors of use. Where bbolt has an error of the same name, the meaning is the
 // same. Test for them with errors.Is: they may come wrapped in more detail.
 var (
-	// ErrDatabaseNotOpen is returned by every call on a closed DB.
+	// ErrDatabaseNotOpen is returned by calls on a closed DB; but Close does nothing then and returns nil, and Stats and Readers,
+	// which have no error to return, give zeros.
 	ErrDatabaseNotOpen = errors.New("folio: database not open")
 	// ErrDatabaseReadOnly is returned when a write is begun on a DB opened with ReadOnly.
 	ErrDatabaseReadOnly = errors.New("folio: database is read-only")
@@ -52,7 +53,8 @@ var (
 	// ErrCorrupt is what every *CorruptError is.
 	ErrCorrupt = page.ErrCorrupt
 	// ErrLogCorrupt is returned by Open for a log that is damaged before its end,
-	// missing, or another store's. It is ErrCorrupt too, and unwraps to a *wal.CorruptError.
+	// missing, or another store's, and for one that is there while the data file is missing or empty. It is ErrCorrupt too, and, but
+	// for the last two, unwraps to a *wal.CorruptError.
 	ErrLogCorrupt = errors.New("folio: log is damaged")
 	// ErrPoisoned is returned by every write after a sync failed, the log or a meta slot could not be written, or
 	// damage was found where nothing could be undone. What was acknowledged before is safe; close and open the store to go on.
@@ -96,6 +98,19 @@ func (e *LockedError) Error() string {
 
 // Is reports that a LockedError is an ErrTimeout.
 func (e *LockedError) Is(target error) bool { return target == ErrTimeout }
+
+// barredError is the LockedError of who could read beside the process that writes, had he the permission to write the lock file. Without a
+// word about that he would take the other process for what is in the way, and end it.
+type barredError struct {
+	locked *LockedError
+	cause  error
+}
+
+func (e *barredError) Error() string {
+	return fmt.Sprintf("%v; to read beside it takes permission to write its lock file: %v", e.locked, e.cause)
+}
+func (e *barredError) Is(target error) bool { return errors.Is(e.cause, target) }
+func (e *barredError) Unwrap() error        { return e.locked }
 
 // poisonError is ErrPoisoned with the failure that caused it.
 type poisonError struct{ cause error }

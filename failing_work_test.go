@@ -416,6 +416,7 @@ func failCopies(f *failRun) {
 	f.note(f.call("backup", func() error { return f.db.Backup(filepath.Join(dir, copyName(2))) }))
 	f.refuses("backup", filepath.Join(dir, copyName(0)), f.db.Backup)
 	f.refuses("compact", filepath.Join(dir, copyName(0)), f.db.Compact)
+	f.refusesOwn(dir)
 	f.note(f.call("write to", func() error {
 		return f.db.View(func(tx *Tx) error {
 			_, err := tx.WriteTo(io.Discard)
@@ -439,6 +440,25 @@ func (f *failRun) refuses(what, path string, call func(path string) error) {
 			return err
 		case err == nil:
 			return fmt.Errorf("%s replaced a file", what)
+		}
+		return nil
+	}))
+}
+
+// refusesOwn makes a copy that must not take the place of the log, by another way to its folder.
+func (f *failRun) refusesOwn(dir string) {
+	way := filepath.Join(dir, "way")
+	if os.Symlink(dir, way) != nil {
+		return
+	}
+	defer os.Remove(way)
+	f.note(f.call("copy", func() error {
+		err := f.db.View(func(tx *Tx) error { return tx.CopyFile(filepath.Join(way, filepath.Base(logName(f.path))), 0) })
+		switch {
+		case err == nil:
+			return errors.New("a copy has the place of the log")
+		case f.bad != nil && errors.Is(err, f.bad):
+			return err
 		}
 		return nil
 	}))

@@ -94,7 +94,7 @@ var plants = []plant{
 	{"the file is cut while it grows", "shrink | growth | view", []weave.Edit{{File: "freelist/snapshot.go",
 		Old: "(bool, error) {\n	l.size.Lock()\n	defer l.size.Unlock()\n	end, ok := l.lowerEnd(", New: "(bool, error) {\n	end, ok := l.lowerEnd("}}},
 	{"a copy is made of a state that is not pinned", "shrink | backup | commit", []weave.Edit{{File: "backup.go",
-		Old: "	return db.View(func(tx *Tx) error {\n		return outer(place(db.opts.fs, path, db.opts.FileMode, tx.writeFile))\n	})\n",
+		Old: "	return db.View(func(tx *Tx) error {\n		if err := db.isNew(\"backup\", path); err != nil {\n			return err\n		}\n		return outer(place(db.opts.fs, path, db.opts.FileMode, tx.writeFile))\n	})\n",
 		New: "	tx, err := db.Begin(false)\n	if err != nil {\n		return err\n	}\n	db.unpin(tx.shard)\n	tx.db.wanted.Store(true)\n" +
 			"	return outer(place(db.opts.fs, path, db.opts.FileMode, tx.writeFile))\n"}}},
 	{"a reader does not look whether the store closes", "close | commit | view | checkpoint", []weave.Edit{{File: "readers.go",

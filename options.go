@@ -49,7 +49,8 @@ type Options struct {
 	// for as long as it lasts. It costs the writer the pages that it keeps, and nothing else. The store is not
 	// changed, not even to repair: commits that are only in the log are replayed in memory. Where processes
 	// cannot share memory (systems other than Linux, a folder that cannot be written to), several processes
-	// may read while none writes. See also LockTimeout.
+	// may read while none writes. To read beside one that writes takes permission to write the file of which the name ends in
+	// -lock, by which they know of each other; to read the data file is not enough. See also FileMode and LockTimeout.
 	ReadOnly bool
 
 	// Private opens the store for this process alone: everything works as on any store, and nothing reaches the
@@ -61,7 +62,9 @@ type Options struct {
 	// that is not there is not created.
 	Private bool
 
-	// FileMode is the permission of new files, before the umask. 0: 0600.
+	// FileMode is the permission of new files, before the umask. 0: 0600. The lock file has that of the data file, before the umask:
+	// who is to read the store beside a process that writes it needs permission to write there (0660, say, and a
+	// umask that leaves it).
 	FileMode os.FileMode
 
 	// LockTimeout is how long Open waits for a store that another process holds. 0:

@@ -1,7 +1,6 @@
 package folio
 
 import (
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -224,13 +223,14 @@ func (s *salvage) files(src, dst string) (err error) {
 	if err := s.findState(); err != nil {
 		return err
 	}
-	tmp := dst + ".new-" + hex.EncodeToString(randomBytes(6))
+	tmp, suffix := temporary(dst)
+	defer func() { err = told(err, suffix) }()
 	do := Options{PageSize: s.size, FileMode: s.opts.FileMode, MemoryLimit: s.opts.MemoryLimit, fs: so.fs}
 	if err := s.fill(tmp, &do); err != nil {
 		return errors.Join(err, removeStore(s.src, tmp))
 	}
 	if err := so.fs.Link(tmp, dst); err != nil {
-		return errors.Join(err, removeStore(s.src, tmp))
+		return errors.Join(about(dst, err), removeStore(s.src, tmp))
 	}
 	if err := so.fs.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err

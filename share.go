@@ -30,6 +30,7 @@ type sharing struct {
 	pins    []uint64    // scratch. Guarded by groups.mu
 
 	// Of a process that reads.
+	barred   error      // why it has no part in the table, if that is for want of a permission. Constant after Open
 	mu       sync.Mutex // held to pin in the table, and to let go of that
 	tidying  bool       // a timer lets go of what nobody reads. Guarded by mu
 	detached bool       // Close has begun to leave the table. Guarded by mu
@@ -72,6 +73,9 @@ func (db *DB) join() (bool, error) {
 		if err = db.table.Join(); err == nil {
 			return true, nil
 		}
+	}
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
+		db.share.barred = err
 	}
 	return false, errors.Join(refusal(err), db.retreat())
 }

@@ -3,9 +3,11 @@ package folio
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -142,6 +144,43 @@ func TestAttachToIdleWriter(t *testing.T) {
 }
 
 // While nobody writes, a reader goes on with what it has; the next writer comes, and it sees that one's commits.
+// barredFS lets nobody write a lock file.
+type barredFS struct{ vfs.FS }
+
+func (b barredFS) Open(name string, flag int, perm fs.FileMode) (vfs.File, error) {
+	if strings.HasSuffix(name, "-lock") && flag&os.O_RDWR != 0 {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrPermission}
+	}
+	return b.FS.Open(name, flag, perm)
+}
+
+// Who might read the data file and not write the lock file was told that another process held the store, and by folio that he might end it. It
+// was a service that was in nobody's way: what he lacked was a permission.
+func TestReaderWithoutPermission(t *testing.T) {
+	w := mustOpen(t, nil)
+	mustPut(t, w, "k", "0")
+	for _, o := range []Options{{ReadOnly: true}, {Private: true}} {
+		o.fs, o.LockTimeout = barredFS{vfs.OS}, time.Millisecond
+		db, err := tryAgain(w.Path(), o)
+		if err == nil {
+			db.Close()
+		}
+		var locked *LockedError
+		if !errors.Is(err, ErrTimeout) || !errors.As(err, &locked) || !errors.Is(err, fs.ErrPermission) ||
+			!strings.Contains(err.Error(), "permission to write its lock file: open "+w.Path()+"-lock") {
+			t.Errorf("beside a writer: %v", err)
+		}
+	}
+	path := w.Path()
+	must(t, w.Close())
+	r := openAgain(t, path, Options{ReadOnly: true, fs: barredFS{vfs.OS}})
+	has(t, r, "k", "0")
+	_, err := tryAgain(path, Options{LockTimeout: time.Millisecond})
+	if !errors.Is(err, ErrTimeout) || errors.Is(err, fs.ErrPermission) {
+		t.Errorf("a writer beside a reader: %v", err)
+	}
+}
+
 func TestReaderSurvivesWriters(t *testing.T) {
 	w := mustOpen(t, nil)
 	path := w.Path()

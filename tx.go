@@ -20,8 +20,9 @@ import (
 type TxID = page.TxID
 
 // Tx is a transaction: one unchanging state of the store to read, and, if it is writable, to
-// change. A read transaction never waits for a writer and never holds one up. There is one
-// write transaction at a time.
+// change. A read transaction never holds a writer up, and waits for none, but for this: one that begins
+// behind commits that no reader has seen writes their pages out first, or waits for who is doing so.
+// There is one write transaction at a time.
 //
 // A read transaction may be used by several goroutines at a time, each with cursors of its
 // own; a write transaction by one goroutine. Every transaction must be ended, by Commit or
@@ -392,7 +393,7 @@ func (tx *Tx) damageOf(r any) error {
 	if f, ok := r.(interface{ Addr() uintptr }); ok {
 		if id, ok := tx.contains(f.Addr()); ok {
 			return outer(&CorruptError{File: filepath.Base(tx.db.path), Page: id, Offset: -1, Invariant: 2,
-				Reason: "cannot be read: the device failed, or the file was cut by another process"})
+				Reason: "cannot be accessed: the device failed, the file was cut by another process, or a slice of the store was written to"})
 		}
 		return nil
 	}
@@ -590,6 +591,9 @@ func (tx *Tx) SetDurability(d Durability) {
 // OnCommit has fn called after the transaction has been committed, in the order of the calls, by the
 // goroutine that commits and without any lock held.
 func (tx *Tx) OnCommit(fn func()) {
+	if fn == nil { // after the commit, nobody would see whose it was
+		panic("folio: OnCommit of a nil function")
+	}
 	tx.check("OnCommit")
 	if tx.writing != nil {
 		tx.onCommit = append(tx.onCommit, fn)

@@ -21,11 +21,29 @@ type config struct {
 	Value  int           // bytes in a value
 	LoadTx int           // records in a transaction of a load
 	Batch  int           // records in a transaction of a batch
-	Bytes  int64         // of large values, for each of their sizes
+	Bytes  int64         // of large values, for each of their sizes, at most
 	Free   int           // free pages of the store that has many
 	Cold   int64         // bytes of values in the store that is read cold
 	Time   time.Duration // of the workloads that have no other end
 	Verify bool          // read everything after each workload
+}
+
+// allRecords is the number of records of a full series.
+const allRecords = 1_000_000
+
+// fillIn sets the sizes that the command line leaves open. They shrink with the number of records: of a first look at ten
+// thousand nobody expects that it writes gigabytes.
+func (c *config) fillIn() {
+	share := func(of int64) int64 { return max(of*int64(min(c.N, allRecords))/allRecords, 1) }
+	if c.Bytes == 0 {
+		c.Bytes = share(256 << 20)
+	}
+	if c.Free == 0 {
+		c.Free = int(share(1_000_000))
+	}
+	if c.Cold == 0 {
+		c.Cold = share(2 << 30)
+	}
 }
 
 // A job is what a process is told to do, in JSON on its command line.

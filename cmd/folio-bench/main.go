@@ -41,14 +41,15 @@ func complain(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", 
 func run(args []string, out io.Writer) error {
 	var s series
 	flags := flag.NewFlagSet("folio-bench", flag.ContinueOnError)
-	flags.IntVar(&s.Config.N, "n", 1_000_000, "records")
+	flags.IntVar(&s.Config.N, "n", allRecords, "records")
 	flags.IntVar(&s.Config.Value, "value", 150, "bytes in a value")
 	flags.IntVar(&s.Config.LoadTx, "load-tx", 100_000, "records in a transaction of a load")
 	flags.IntVar(&s.Config.Batch, "batch", 1000, "records in a transaction of a batch")
-	flags.Int64Var(&s.Config.Bytes, "bytes", 256<<20, "bytes of large values, for each of their sizes")
-	flags.IntVar(&s.Config.Free, "free", 1_000_000, "free pages of the store that has many")
-	flags.Int64Var(&s.Config.Cold, "cold", 2<<30, "bytes of values in the store that is read cold")
-	flags.DurationVar(&s.Config.Time, "time", 3*time.Second, "of each workload that has no other end")
+	const share = "; with fewer than a million records, the same share of that)"
+	flags.Int64Var(&s.Config.Bytes, "bytes", 0, "bytes of large values, for each of their sizes, at most (default: 256 MiB"+share)
+	flags.IntVar(&s.Config.Free, "free", 0, "free pages of the store that has many (default: a million"+share)
+	flags.Int64Var(&s.Config.Cold, "cold", 0, "bytes of values in the store that is read cold (default: 2 GiB"+share)
+	flags.DurationVar(&s.Config.Time, "time", 3*time.Second, "of each workload that has no other end, and of large puts at most")
 	flags.BoolVar(&s.Config.Verify, "verify", false, "read and check everything after each workload")
 	flags.IntVar(&s.Runs, "runs", 3, "how often the whole list is run; the table shows medians")
 	dir := flags.String("dir", "", "folder for the stores, on the disk that is to be measured (default: that of temporary files)")
@@ -69,7 +70,8 @@ func run(args []string, out io.Writer) error {
 		}
 		return nil
 	}
-	if s.Config.N < 10 || s.Config.Value < stampSize || s.Config.LoadTx < 1 || s.Config.Batch < 1 || s.Runs < 1 {
+	s.Config.fillIn()
+	if s.Config.N < 10 || s.Config.Bytes < 1 || s.Config.Free < 1 || s.Config.Cold < 1 || s.Config.Value < stampSize || s.Config.LoadTx < 1 || s.Config.Batch < 1 || s.Runs < 1 {
 		return fmt.Errorf("too small: at least 10 records, %d bytes in a value, and 1 of everything else", stampSize)
 	}
 	if *from != "" {

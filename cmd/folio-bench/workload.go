@@ -351,12 +351,14 @@ func fill(b *bench) error {
 	return nil
 }
 
-// bigPuts puts large values, a durable transaction each.
+// bigPuts puts large values, a durable transaction each, until the time is over or there are so many bytes of them. The gets behind
+// it read what there is.
 func bigPuts(b *bench) error {
-	n := uint64(max(b.cfg.Bytes/int64(b.s.Size), 2))
+	const least = 2 // whatever the clock says, for the gets
+	n := uint64(max(b.cfg.Bytes/int64(b.s.Size), least))
 	v := newValues(b.s.Size)
 	b.begin()
-	for ; b.s.End < n; b.s.End++ {
+	for ; b.s.End < n && (b.s.End < least || !b.over()); b.s.End++ {
 		if err := b.put(v, b.s.End); err != nil {
 			return err
 		}

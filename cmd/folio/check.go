@@ -60,11 +60,11 @@ func findings(err error) []error {
 
 func (a *app) report(store string, found []error, pages int) error {
 	for _, f := range found {
+		if !errors.Is(f, folio.ErrCorrupt) {
+			return f // no finding: it could not be read
+		}
 		if _, err := fmt.Fprintln(a.out, strings.TrimPrefix(f.Error(), "folio: ")); err != nil {
 			return fmt.Errorf("write the findings: %w", err)
-		}
-		if !errors.Is(f, folio.ErrCorrupt) {
-			return f // not damage: it could not be read
 		}
 	}
 	if len(found) > 0 {

@@ -394,3 +394,15 @@ func makeKilled(name string) error {
 	}
 	return errors.Join(err, copyStore(name+".live", name), db.Close(), os.Remove(name+".live"))
 }
+
+// TestAdvice: who may not write the lock file was advised to end the process that writes. That would have helped him, and nobody else.
+func TestAdvice(t *testing.T) {
+	for want, err := range map[string]error{
+		"":                                      errors.Join(folio.ErrTimeout, os.ErrPermission),
+		"end it, or wait longer with --wait 1m": folio.ErrTimeout,
+	} {
+		if got := advice(err, "get"); got != want {
+			t.Errorf("%v: %q, want %q", err, got, want)
+		}
+	}
+}

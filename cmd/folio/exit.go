@@ -3,7 +3,9 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
+	"syscall"
 
 	"github.com/foliodb/folio"
 )
@@ -83,6 +85,8 @@ func errorText(err error, command string) string {
 // advice says what to do about an error, where that is known.
 func advice(err error, command string) string {
 	switch {
+	case errors.Is(err, folio.ErrTimeout) && (errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS)):
+		return "" // it says what is missing; the other process is in nobody's way
 	case errors.Is(err, folio.ErrTimeout):
 		return "end it, or wait longer with --wait 1m"
 	case errors.Is(err, folio.ErrVersionMismatch):

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -96,7 +97,29 @@ func (a *app) command() *cobra.Command {
 			root.AddCommand(c)
 		}
 	}
+	a.helpOfWhatIsThere(root)
 	return root
+}
+
+// helpOfWhatIsThere has "folio help nosuch" be an error, as "folio nosuch" is one. By itself cobra shows the help of what it finds on the way,
+// and calls that done.
+func (a *app) helpOfWhatIsThere(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	for _, help := range root.Commands() {
+		if help.Name() != "help" {
+			continue
+		}
+		help.Run = nil
+		help.RunE = func(cmd *cobra.Command, args []string) error {
+			of, left, err := root.Find(args)
+			if err != nil || len(left) > 0 {
+				a.started = true
+				return usagef("unknown command %q for %q; see %q", strings.Join(args, " "), root.Name(), root.Name()+" --help")
+			}
+			of.InitDefaultHelpFlag() // so that the text has it
+			return of.Help()
+		}
+	}
 }
 
 // arguments accepts from least to most arguments; most < 0 is any number.

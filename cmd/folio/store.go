@@ -102,8 +102,13 @@ func makeBucket(tx *folio.Tx, path [][]byte) (*folio.Bucket, error) {
 	b := tx.Root()
 	for i, name := range path {
 		next, err := b.CreateBucketIfNotExists(name)
-		if err != nil {
-			return nil, fmt.Errorf(`bucket "%s": %w`, formatBucketPath(path[:i+1]), err)
+		switch {
+		case errors.Is(err, folio.ErrIncompatibleValue):
+			return nil, usagef(`"%s" is a key with a value; "folio del" removes it`, formatBucketPath(path[:i+1]))
+		case errors.Is(err, folio.ErrKeyTooLarge):
+			return nil, usagef("the name of a bucket has %d bytes, at most %d can be stored", len(name), folio.MaxKeySize)
+		case err != nil:
+			return nil, err
 		}
 		b = next
 	}

@@ -2,6 +2,7 @@ package vfs
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"syscall"
@@ -46,11 +47,19 @@ func writeEach(f File, bufs [][]byte, off int64) error {
 	return nil
 }
 
+// errSymlink is ErrNotRegular for what leads to a regular file, as far as the user can see.
+var errSymlink = fmt.Errorf("%w, but a symbolic link", ErrNotRegular)
+
 // openError makes the error of a failed open. Systems have many ways to say
 // that a name leads to something else than a file, so it looks for itself.
 func openError(name string, err error) error {
 	if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrExist) {
-		if fi, statErr := os.Lstat(name); statErr == nil && !fi.Mode().IsRegular() {
+		fi, statErr := os.Lstat(name)
+		switch {
+		case statErr != nil || fi.Mode().IsRegular():
+		case fi.Mode()&fs.ModeSymlink != 0:
+			err = errSymlink
+		default:
 			err = ErrNotRegular
 		}
 	}

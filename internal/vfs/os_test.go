@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -91,6 +92,10 @@ func TestOpenRefusesWhatIsNoRegularFile(t *testing.T) {
 	}
 	_, err = OS.Open(link, os.O_RDWR, 0)
 	wantErr(t, "symbolic link", err, ErrNotRegular)
+	// Of a link to a file "not a regular file" alone is not what the user sees.
+	if !strings.Contains(err.Error(), "symbolic link") {
+		t.Errorf("symbolic link: the error does not say so: %v", err)
+	}
 	_, err = OS.Open(link, os.O_RDWR|os.O_CREATE, 0)
 	wantErr(t, "symbolic link, to create", err, ErrNotRegular)
 	dangling := filepath.Join(dir, "dangling")

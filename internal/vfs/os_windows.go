@@ -107,6 +107,9 @@ func checkRegular(h windows.Handle) (again bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	if tag.tag == windows.IO_REPARSE_TAG_SYMLINK {
+		return false, errSymlink
+	}
 	const nameSurrogate = 1 << 29 // the bit of a tag that says: stands for another name
 	if tag.tag&nameSurrogate != 0 {
 		return false, ErrNotRegular
