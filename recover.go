@@ -681,13 +681,13 @@ func (db *DB) requireLog() error {
 	if db.log != nil {
 		return nil
 	}
-	db.checkpointing.Lock()
-	defer db.checkpointing.Unlock()
 	if ok, err := db.stillNamed(db.abs); err != nil {
 		return outer(err)
 	} else if !ok { // by that name lies the log of another store, or will
 		return outer(fmt.Errorf("%w: %s", ErrFileReplaced, db.abs))
 	}
+	db.checkpointing.Lock()
+	defer db.checkpointing.Unlock()
 	m := db.newest()
 	opt := db.logOptions()
 	opt.Replace = true
