@@ -36,7 +36,9 @@ func tryAgain(path string, o Options) (*DB, error) {
 // killed lets go of a store as the system does when its process is killed.
 func killed(t *testing.T, db *DB) {
 	t.Helper()
-	db.closing.Store(true)
+	if !db.closing.Swap(true) {
+		close(db.ended)
+	}
 	db.background.Wait()
 	db.life.Lock() // a timer may be looking at the table
 	db.closed.Store(true)

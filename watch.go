@@ -118,7 +118,7 @@ const watchEvery = 100
 // watch looks at readers, now and then: it frees the slots of processes that are gone, tells other processes what theirs keep,
 // and tells the user of old ones.
 func (db *DB) watch() {
-	if !db.accompanied() && db.opts.OnOldReader == nil {
+	if !db.accompanied() && db.opts.OnOldReader == nil || db.closing.Load() {
 		return
 	}
 	now := time.Now().UnixMilli()
