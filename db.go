@@ -98,7 +98,10 @@ type DB struct {
 	applying atomic.Bool // the backlog is being applied: what was acknowledged has a right to space
 
 	loading sync.Mutex
-	loaded  bool // the persisted free set has been read
+	loaded  bool      // the persisted free set has been read
+	stored  storedSet // what is known of it otherwise; see Stats. Guarded by loading
+
+	replayed atomic.Int64 // bytes of the log that were replayed in memory last, in a process that reads
 
 	checkpointing sync.Mutex
 	slots         [2]slot
