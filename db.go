@@ -123,6 +123,8 @@ type DB struct {
 	watching atomic.Bool         // readers are being looked at
 	watched  atomic.Int64        // when they were, Unix milliseconds
 	told     map[toldReader]bool // of whom OnOldReader was told; by who is watching
+	telling  atomic.Bool         // a timer is set: see tellLater
+	tellOne  sync.Mutex          // one tells others at a time
 }
 
 // Open opens the store at path, or creates it. opts may be nil. A store that was not closed

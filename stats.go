@@ -27,7 +27,8 @@ type Stats struct {
 	LogLive  int64  // bytes of the log that a recovery would read; 0 in a process that reads beside one that writes, which alone knows
 
 	// Of a store that is only read, or not yet written, these are figures of the last checkpoint, in which all is free that its state does not
-	// reach. What has been retained since only a process that writes knows.
+	// reach. What has been retained since only a process that writes knows. A private store that was opened beside a writer knows of no free pages
+	// but its own.
 	FreePages     uint64 // can be allocated
 	RetainedPages uint64 // superseded, kept for a reader, the last checkpoint or a commit under way
 	LargestFree   uint64 // longest run of free pages
@@ -96,7 +97,7 @@ func (db *DB) logStats(s *Stats) {
 		return
 	}
 	s.LogSize = info.Size
-	if !db.followsWriter() {
+	if !db.followsWriter() && (db.table == nil || !db.writerLives()) { // else it may have gone on
 		s.LogLive = db.replayed.Load()
 	}
 }
