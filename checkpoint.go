@@ -59,7 +59,7 @@ func (db *DB) Checkpoint() error {
 	if err := db.checkpointAll(); err != nil {
 		return err
 	}
-	if err := db.shrink(); err != nil {
+	if err := db.shrink(false); err != nil {
 		return err
 	}
 	return db.keepsName()

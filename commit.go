@@ -326,6 +326,7 @@ func (db *DB) afterCommit(show bool, size int) {
 	pending, late := g.pendingBytes, g.late.bytes
 	g.mu.Unlock()
 	db.watch()
+	db.tellLater(tellAfter)
 	switch {
 	case db.wanted.Load() || show:
 		db.wanted.Store(false)

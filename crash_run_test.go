@@ -191,6 +191,7 @@ func crashKill(db *DB) {
 	if db == nil || db.closing.Swap(true) {
 		return
 	}
+	close(db.ended)
 	db.background.Wait()
 	db.life.Lock()
 	db.closed.Store(true)

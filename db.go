@@ -61,8 +61,10 @@ type DB struct {
 	acked      atomic.Uint64 // TxID of the newest commit that may be shown
 	known      atomic.Uint64 // TxID of the newest that somebody may know of, so that readers have to be shown it; at most acked
 	wanted     atomic.Bool   // a reader had to publish since the leader last did
-	closing    atomic.Bool
+	closing    atomic.Bool   // Close has been called
 	left       chan struct{} // readers that end while closing say so
+	deserted   chan struct{} // closed when Close has no more to wait for that runs functions of the user's
+	ended      chan struct{} // closed when Close has ended
 	poisonedBy atomic.Pointer[poisonError]
 	timerSet   atomic.Bool
 	hasLog     atomic.Bool
@@ -101,7 +103,10 @@ type DB struct {
 	short    atomic.Bool // a transaction has found no space since the last checkpoint that was made for that: see cramped
 
 	loading sync.Mutex
-	loaded  bool // the persisted free set has been read
+	loaded  bool      // the persisted free set has been read
+	stored  storedSet // what is known of it otherwise; see Stats. Guarded by loading
+
+	replayed atomic.Int64 // bytes of the log that were replayed in memory last, in a process that reads
 
 	checkpointing sync.Mutex
 	slots         [2]slot
@@ -123,6 +128,8 @@ type DB struct {
 	watching atomic.Bool         // readers are being looked at
 	watched  atomic.Int64        // when they were, Unix milliseconds
 	told     map[toldReader]bool // of whom OnOldReader was told; by who is watching
+	telling  atomic.Bool         // a timer is set: see tellLater
+	tellOne  sync.Mutex          // one tells others at a time
 }
 
 // Open opens the store at path, or creates it. opts may be nil. A store that was not closed
@@ -159,6 +166,7 @@ func Open(path string, opts *Options) (*DB, error) {
 
 func newDB(path string, o Options) *DB {
 	db := &DB{path: path, opts: o, left: make(chan struct{}, 1), opened: time.Now()}
+	db.deserted, db.ended = make(chan struct{}), make(chan struct{})
 	db.groups.baton = make(chan struct{}, 1)
 	db.pace.ended = make(chan struct{}, 1)
 	db.batch.db = db
@@ -435,19 +443,28 @@ func (db *DB) enter() error {
 func (db *DB) leave() { db.life.RUnlock() }
 
 // Close waits for all transactions to end, checkpoints, removes the log and releases the
-// file. New transactions get ErrDatabaseNotOpen as soon as Close has been called; a second Close
-// does nothing. A store that refuses writes (ErrPoisoned) is only let go, and Close
+// file. New transactions get ErrDatabaseNotOpen as soon as Close has been called. A store that refuses writes (ErrPoisoned) is only let go, and Close
 // returns that error: the next Open recovers what was acknowledged. If the file no longer has its name, Close leaves the log
 // and returns ErrFileReplaced.
 //
 // A file of which much is free is made shorter first, as Checkpoint does.
+//
+// A second Close returns nil when the first one has ended, so that the store can be opened again. But as long as that waits for transactions, for
+// other calls or for OnOldReader it waits no more than a second: it may have been called from within one of these.
 func (db *DB) Close() error {
-	db.shrinkBeforeClose()
 	if db.closing.Swap(true) {
+		db.awaitClose()
 		return nil
 	}
+	defer close(db.ended)
 	db.awaitReaders()
-	db.awaitBackground()
+	db.awaitCalls()
+	db.awaitWatch()
+	close(db.deserted)
+	db.background.Wait()
+	db.shrinkBeforeClose() // no transaction keeps pages from moving by now
+	db.awaitCalls()
+	db.background.Wait()
 	db.writer.Lock()
 	db.life.Lock()
 	defer db.life.Unlock()
@@ -455,6 +472,19 @@ func (db *DB) Close() error {
 	db.closed.Store(true)
 	db.writer.Unlock()
 	return errors.Join(outer(err), outer(db.release()))
+}
+
+// closePatience is how long a second Close waits while the first one waits for what users do. Which goroutine a transaction belongs to is not known.
+const closePatience = time.Second
+
+// awaitClose waits for the Close that came first.
+func (db *DB) awaitClose() {
+	select {
+	case <-db.ended:
+	case <-db.deserted:
+		<-db.ended
+	case <-time.After(closePatience):
+	}
 }
 
 // awaitReaders returns when no read transaction is left.
@@ -467,14 +497,21 @@ func (db *DB) awaitReaders() {
 	}
 }
 
-// awaitBackground returns when nothing is left that runs beside transactions, and nothing new can begin: all commits have returned,
-// and no further one will be. It is waited for without a lock, because OnOldReader may call what takes one.
-func (db *DB) awaitBackground() {
+// awaitCalls returns when all commits and calls that had begun have returned. From then on only Close itself has transactions,
+// to make the file shorter. It comes before background.Wait, because commits begin what runs in the background; and that is waited for
+// without a lock, because OnOldReader may call what takes one.
+func (db *DB) awaitCalls() {
 	db.writer.Lock()
 	db.life.Lock()
 	db.writer.Unlock()
 	db.life.Unlock()
-	db.background.Wait()
+}
+
+// awaitWatch returns when OnOldReader has: it is not called any more.
+func (db *DB) awaitWatch() {
+	for db.watching.Load() {
+		time.Sleep(time.Millisecond)
+	}
 }
 
 // readers counts the read transactions that are open.

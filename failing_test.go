@@ -238,6 +238,7 @@ func failKill(db *DB) (err error) {
 	if db == nil || db.closing.Swap(true) {
 		return nil
 	}
+	close(db.ended)
 	db.background.Wait()
 	db.life.Lock()
 	db.closed.Store(true)

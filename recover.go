@@ -584,7 +584,9 @@ func (tx *Tx) commitLogged() (merged bool, err error) {
 // The pages that the log's commits changed are on the heap then: nothing is written.
 func (db *DB) readState(m page.Meta, clean bool) (*snapshot, error) {
 	st, o := metaState(&m), (*overlay)(nil)
-	if !clean {
+	if clean {
+		db.replayed.Store(0)
+	} else {
 		var err error
 		if st, o, err = db.replayAside(m); err != nil {
 			return nil, err
@@ -620,6 +622,7 @@ func (db *DB) replayAside(m page.Meta) (state, *overlay, error) {
 	aside.pager.private = true
 	defer aside.pager.reset()
 	r, err := aside.replay(f)
+	db.replayed.Store(int64(r.log.End.LSN - r.log.From.LSN))
 	if r.tx == nil {
 		return st, nil, err
 	}

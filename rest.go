@@ -71,7 +71,7 @@ func (db *DB) rest(since page.TxID) {
 	}
 	err := db.checkpointAll()
 	if err == nil {
-		err = db.shrink()
+		err = db.shrink(false)
 	}
 	db.noteBackground(err)
 }

@@ -38,7 +38,9 @@ func tryAgain(path string, o Options) (*DB, error) {
 // killed lets go of a store as the system does when its process is killed.
 func killed(t *testing.T, db *DB) {
 	t.Helper()
-	db.closing.Store(true)
+	if !db.closing.Swap(true) {
+		close(db.ended)
+	}
 	db.background.Wait()
 	db.life.Lock() // a timer may be looking at the table
 	db.closed.Store(true)
@@ -480,6 +482,51 @@ func TestReadersElsewhere(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 	must(t, errors.Join(tx.Rollback(), own.Rollback()))
+}
+
+// Others were told what a writer reads itself only by a commit, only if they were attached by then, and not by each one: folio readers, which attaches for a moment, saw
+// nothing of a transaction that a writer at rest held open. Once told of, it was told of until the next commit, though it had ended, or the
+// writer had been killed.
+func TestReadersOfIdleWriter(t *testing.T) {
+	w := mustOpen(t, nil)
+	mustPut(t, w, "k", "v")
+	mustPut(t, w, "k", "w") // right before, so that the next one is not looked at
+	tx, err := w.Begin(false)
+	must(t, err)
+	mustPut(t, w, "k", "x")
+	look := func() (list []Reader) {
+		r := openAgain(t, w.Path(), Options{ReadOnly: true})
+		list = r.Readers()
+		must(t, r.Close())
+		return list
+	}
+	wait := func(what string, ok func(list []Reader) bool) {
+		t.Helper()
+		for end := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+			list := look()
+			if ok(list) {
+				return
+			}
+			if time.Now().After(end) {
+				t.Fatalf("%s: %v", what, list)
+			}
+		}
+	}
+	wait("a transaction that is held open", func(l []Reader) bool {
+		return len(l) == 1 && l[0].Tx == tx.ID() && l[0].Count == 1 && l[0].Retained > 0
+	})
+	must(t, tx.Rollback())
+	wait("after its end", func(l []Reader) bool { return len(l) == 0 })
+
+	_, err = w.Begin(false)
+	must(t, err)
+	mustPut(t, w, "k", "y")
+	r := openAgain(t, w.Path(), Options{ReadOnly: true})
+	wait("another one", func(l []Reader) bool { return len(l) > 0 })
+	killed(t, w)
+	if l := r.Readers(); len(l) > 0 {
+		t.Errorf("after the writer's death: %v", l)
+	}
 }
 
 // shareFS gives an error of the disk where memory is to be shared.

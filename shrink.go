@@ -38,8 +38,8 @@ const maxShrinkDepth = 64
 
 // shrink makes the file shorter if much of it is free. It follows a checkpoint, and like that never waits for a writer who
 // does not come to an end: it may be the caller's own transaction. Not being able to is no error, unless
-// the store is poisoned by it.
-func (db *DB) shrink() error {
+// the store is poisoned by it. closes: Close calls it, in which nobody else can begin a transaction.
+func (db *DB) shrink(closes bool) error {
 	db.checkpointing.Lock() // one that has begun meanwhile keeps pages from being used
 	db.reclaim()
 	db.checkpointing.Unlock()
@@ -62,7 +62,7 @@ func (db *DB) shrink() error {
 	rounds := maxShrinkDepth + int(min(db.free.End(), 1<<30))/(db.shrinkMoves(0)/2)
 	visits, last := 0, TxID(0)
 	for more := true; more && rounds > 0; rounds-- {
-		tx, err := db.beginIfIdle()
+		tx, err := db.beginIfIdle(closes)
 		if tx == nil && err == nil {
 			break
 		}
@@ -90,10 +90,10 @@ func (db *DB) shrink() error {
 }
 
 // beginIfIdle begins a write transaction, or returns none if there is one that does not end within some milliseconds.
-func (db *DB) beginIfIdle() (*Tx, error) {
+func (db *DB) beginIfIdle(closes bool) (*Tx, error) {
 	for range 20 {
 		if db.writer.TryLock() {
-			return db.beginLocked()
+			return db.beginLocked(closes)
 		}
 		time.Sleep(time.Millisecond)
 	}
@@ -132,12 +132,8 @@ func (db *DB) gain(end page.ID, free uint64) uint64 {
 	return free - spare
 }
 
-// shrinkBeforeClose checkpoints and shrinks a file that is worth it.
+// shrinkBeforeClose checkpoints and shrinks a file that is worth it. Close calls it when all other transactions have ended.
 func (db *DB) shrinkBeforeClose() {
-	if db.closing.Load() || db.enter() != nil {
-		return
-	}
-	defer db.leave()
 	if db.opts.ReadOnly || db.volatile || db.poisoned() != nil {
 		return
 	}
@@ -146,7 +142,7 @@ func (db *DB) shrinkBeforeClose() {
 		return
 	}
 	if db.checkpointAll() == nil { // Close tries again, and reports
-		db.shrink()
+		db.shrink(true)
 	}
 }
 

@@ -1,11 +1,15 @@
 package folio
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"runtime/debug"
 	"sync/atomic"
+	"time"
 
 	"github.com/foliodb/folio/btree"
+	"github.com/foliodb/folio/freelist"
 	"github.com/foliodb/folio/page"
 )
 
@@ -20,8 +24,11 @@ type Stats struct {
 	Pages    uint64 // page count: the data file's size is this times PageSize, plus space reserved ahead
 	FileSize int64  // of the data file, bytes
 	LogSize  int64  // of the log, bytes; 0: there is none
-	LogLive  int64  // bytes of the log that a recovery would read
+	LogLive  int64  // bytes of the log that a recovery would read; 0 in a process that reads beside one that writes, which alone knows
 
+	// Of a store that is only read, or not yet written, these are figures of the last checkpoint, in which all is free that its state does not
+	// reach. What has been retained since only a process that writes knows. A private store that was opened beside a writer knows of no free pages
+	// but its own.
 	FreePages     uint64 // can be allocated
 	RetainedPages uint64 // superseded, kept for a reader, the last checkpoint or a commit under way
 	LargestFree   uint64 // longest run of free pages
@@ -42,10 +49,11 @@ type Stats struct {
 	Rollbacks      uint64
 	Groups         uint64 // records written to the log
 	Checkpoints    uint64
-	BackgroundFail error // why the last background checkpoint failed, or ErrFileReplaced; nil: it did not
+	BackgroundFail error // why the last background checkpoint failed, or ErrFileReplaced, or why the free set cannot be read; nil: nothing failed
 }
 
-// Stats returns figures about the store. It waits for nothing but short bookkeeping.
+// Stats returns figures about the store. It waits for nothing but short bookkeeping, and, where no write has read it yet, for the
+// free set to be read from the file, once for each checkpoint.
 func (db *DB) Stats() Stats {
 	if db.enter() != nil {
 		return Stats{}
@@ -63,19 +71,137 @@ func (db *DB) Stats() Stats {
 	if info, err := db.file.Stat(); err == nil {
 		s.FileSize = info.Size
 	}
-	if db.hasLog.Load() {
-		s.LogSize, s.LogLive = db.log.Size(), db.log.Live()
-	}
+	db.logStats(&s)
 	if p := db.backgroundError.Load(); p != nil {
 		s.BackgroundFail = *p
 	}
-	f := db.free.Stats()
-	s.Pages, s.FreePages, s.RetainedPages, s.LargestFree = uint64(f.End), f.Free, f.Retained, uint64(f.Largest)
 	db.groupStats(&s)
+	db.freeStats(&s)
 	if list := db.listReaders(); len(list) > 0 {
 		s.Oldest = list[0]
 	}
 	return s
+}
+
+// logStats tells of the log. Who only reads has none open: the file tells how long it is, and his replay how much of it counts.
+func (db *DB) logStats(s *Stats) {
+	if db.hasLog.Load() {
+		s.LogSize, s.LogLive = db.log.Size(), db.log.Live()
+		return
+	}
+	if !db.opts.ReadOnly {
+		return
+	}
+	info, err := db.opts.fs.Stat(logName(db.file.Name()))
+	if err != nil {
+		return
+	}
+	s.LogSize = info.Size
+	if !db.followsWriter() && (db.table == nil || !db.writerLives()) { // else it may have gone on
+		s.LogLive = db.replayed.Load()
+	}
+}
+
+// followsWriter reports whether what is read is what another process has shown, and not a checkpoint with its log.
+func (db *DB) followsWriter() bool {
+	p := db.published.Load()
+	return p.share != nil && p.share.base == nil
+}
+
+// freeStats tells of free pages: what the free list knows, or, as long as it has not been given the stored set, what that says.
+func (db *DB) freeStats(s *Stats) {
+	db.loading.Lock()
+	defer db.loading.Unlock()
+	f := db.free.Stats()
+	s.Pages, s.FreePages, s.RetainedPages, s.LargestFree = uint64(f.End), f.Free, f.Retained, uint64(f.Largest)
+	if db.opts.ReadOnly && db.followsWriter() {
+		s.Pages = uint64(db.published.Load().end)
+	}
+	if db.loaded || db.memory || db.withoutSet && db.opts.Private {
+		return
+	}
+	m, err := db.lookAtStored()
+	if err != nil {
+		if s.BackgroundFail == nil {
+			s.BackgroundFail = outer(db.named(err))
+		}
+		return
+	}
+	s.CheckpointTx, s.Checkpoint = m.Tx, m.Checkpoint
+	s.FreePages, s.LargestFree = db.stored.pages, uint64(db.stored.longest)
+	s.Pages = max(s.Pages, uint64(m.Pages))
+}
+
+// storedSet is what a stored free set comes to.
+type storedSet struct {
+	checkpoint uint64 // that it is of; 0: none has been looked at
+	pages      uint64
+	longest    page.ID
+}
+
+// lookAtStored sees to it that db.stored is of the last checkpoint, whose meta it returns. In a process that reads, a writer may make
+// another one meanwhile, and use the pages of the set again. db.loading is held.
+func (db *DB) lookAtStored() (m page.Meta, err error) {
+	for failed := uint64(0); ; failed = m.Checkpoint {
+		if m, err = db.lastCheckpoint(); err != nil || m.Checkpoint == db.stored.checkpoint {
+			return m, err
+		}
+		set := storedSet{checkpoint: m.Checkpoint}
+		if err = db.eachStored(&m, func(e freelist.Extent) {
+			set.pages += uint64(e.N)
+			set.longest = max(set.longest, e.N)
+		}); err == nil {
+			db.stored = set
+			return m, nil
+		}
+		var c *CorruptError
+		if m.Checkpoint == failed || !errors.As(err, &c) || c.Err != nil { // what the disk refused is told, and not tried again
+			return m, err
+		}
+	}
+}
+
+// lastCheckpoint is what the file says, where another process may have written it since this one looked.
+func (db *DB) lastCheckpoint() (page.Meta, error) {
+	if db.table == nil || !db.opts.ReadOnly {
+		return db.newest(), nil // nothing has been written: see loadFree
+	}
+	probe := newDB(db.path, db.opts)
+	probe.file = db.file
+	_, err := probe.readSlots()
+	for tries := 0; err != nil && tries < 3; tries++ { // see snapshotOf
+		time.Sleep(time.Millisecond)
+		_, err = probe.readSlots()
+	}
+	return probe.newest(), err
+}
+
+// eachStored calls fn for each extent of the free set of m. It reads the file and not the mapping, of which it would note what it has
+// found sound there: no snapshot keeps these pages.
+func (db *DB) eachStored(m *page.Meta, fn func(freelist.Extent)) error {
+	if m.FreeLen == 0 {
+		return nil
+	}
+	own := newSlot(*m).own
+	info, err := db.file.Stat()
+	if err != nil {
+		return err
+	}
+	if int64(m.FreeLen) > info.Size { // only of a file that was cut, which CheckFile opens
+		return &CorruptError{Page: own.Start, Offset: -1, Invariant: 5, Reason: "free set: the file was cut"}
+	}
+	set := make([]byte, m.FreeLen)
+	if _, err := db.file.ReadAt(set, int64(own.Start)*int64(m.PageSize)); err != nil {
+		return &CorruptError{Page: own.Start, Offset: -1, Invariant: 2, Reason: "free set: cannot be read", Err: err}
+	}
+	if sum := page.Sum(set); sum != m.Free.Sum {
+		return &CorruptError{Page: own.Start, Offset: 0, Invariant: 2,
+			Reason: fmt.Sprintf("free set: checksum of %d bytes is %016x, its reference says %016x", len(set), sum, m.Free.Sum)}
+	}
+	return freelist.EachExtent(set, own, m.Pages, m.PageSize, func(e freelist.Extent) string {
+		fn(e)
+		return ""
+	})
 }
 
 func (db *DB) groupStats(s *Stats) {

@@ -142,13 +142,17 @@ func (tx *Tx) readWriter() btree.Writer {
 
 // beginWrite starts a write transaction.
 func (db *DB) beginWrite() (*Tx, error) {
+	if db.closing.Load() {
+		return nil, ErrDatabaseNotOpen // at once: Close may keep the lock for long
+	}
 	db.writer.Lock()
-	return db.beginLocked()
+	return db.beginLocked(false)
 }
 
-// beginLocked is beginWrite for who has the writer lock, which goes to the transaction, or is released.
-func (db *DB) beginLocked() (*Tx, error) {
-	tx, err := db.prepareWrite()
+// beginLocked is beginWrite for who has the writer lock, which goes to the transaction, or is released. closes: it is Close that
+// begins one.
+func (db *DB) beginLocked(closes bool) (*Tx, error) {
+	tx, err := db.prepareWrite(closes)
 	if err != nil {
 		db.writer.Unlock()
 		return nil, err
@@ -156,8 +160,8 @@ func (db *DB) beginLocked() (*Tx, error) {
 	return tx, nil
 }
 
-func (db *DB) prepareWrite() (*Tx, error) {
-	if db.closing.Load() {
+func (db *DB) prepareWrite(closes bool) (*Tx, error) {
+	if db.closing.Load() && !closes {
 		return nil, ErrDatabaseNotOpen
 	}
 	if err := db.poisoned(); err != nil {

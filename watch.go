@@ -42,7 +42,9 @@ func (r Reader) String() string {
 // Readers returns the states that are read, the oldest first: in this process, and in others that have the store open. A
 // state keeps its pages from being used again, so that an old one makes the file grow. Of another process's
 // transactions the table that they share tells no more than the states; what these retain is known
-// to the process that writes, and up to 100 ms old in others.
+// to the process that writes. Others are told by it within 100 ms of a commit, so that what they say may be that old, and older where nothing is
+// committed: it retains no more then. Which is the oldest state that transactions of the process that writes read they are told at the same time, and once a second
+// as long as there are such transactions. So one that has begun since the last commit may be missing elsewhere, but retains nothing yet.
 func (db *DB) Readers() []Reader {
 	if db.enter() != nil {
 		return nil
@@ -101,10 +103,16 @@ func (db *DB) tableReaders() []Reader {
 			list = append(list, n)
 		}
 	}
-	if own, ok := db.table.Own(); ok && db.opts.reads() && db.table.Writer() != 0 {
+	if own, ok := db.table.Own(); ok && db.opts.reads() && db.table.Writer() != 0 && db.writerLives() {
 		list = append(list, Reader{PID: db.table.Writer(), Tx: TxID(own.Tx), Since: own.Since, Count: own.Count, Retained: int64(own.Retained)})
 	}
 	return list
+}
+
+// writerLives reports whether some process writes the store still: one that was killed has left in the table what it read.
+func (db *DB) writerLives() bool {
+	locked, err := db.file.LockedByOthers(lockWriter)
+	return locked || err != nil
 }
 
 // retainedBy returns the bytes that one state keeps.
@@ -115,10 +123,9 @@ func (db *DB) retainedBy(tx page.TxID) int64 {
 // watchEvery is how often a process that writes looks at readers, in milliseconds.
 const watchEvery = 100
 
-// watch looks at readers, now and then: it frees the slots of processes that are gone, tells other processes what theirs keep,
-// and tells the user of old ones.
+// watch looks at readers, now and then: it frees the slots of processes that are gone, and tells the user of old ones.
 func (db *DB) watch() {
-	if !db.accompanied() && db.opts.OnOldReader == nil {
+	if !db.accompanied() && db.opts.OnOldReader == nil || db.closing.Load() {
 		return
 	}
 	now := time.Now().UnixMilli()
@@ -136,7 +143,6 @@ func (db *DB) watchNow() {
 		if _, err := db.table.Reap(); err != nil {
 			db.noteBackground(err)
 		}
-		db.tellRetained()
 	}
 	if db.opts.OnOldReader == nil {
 		return
@@ -166,8 +172,35 @@ type toldReader struct {
 	since int64
 }
 
-// tellRetained stores in the table what readers keep.
-func (db *DB) tellRetained() {
+// When other processes are told what readers keep: so long after a commit, and then so often, as long as this process reads itself.
+const (
+	tellAfter = 100 * time.Millisecond
+	tellEvery = time.Second
+)
+
+// tellLater has a timer tell others, of whom somebody may come who asks. A commit is what makes a state an old one, and it has to be the
+// timer's that comes last: who commits then rests, and nobody would wake him.
+func (db *DB) tellLater(after time.Duration) {
+	if db.shows() && !db.opts.alone && !db.telling.Load() && db.telling.CompareAndSwap(false, true) {
+		time.AfterFunc(after, db.tell)
+	}
+}
+
+func (db *DB) tell() {
+	if db.enter() != nil {
+		return
+	}
+	defer db.leave()
+	db.telling.Store(false) // before: who commits from here on sets another one
+	if db.tellRetained() {
+		db.tellLater(tellEvery) // what has ended must not be told of for ever
+	}
+}
+
+// tellRetained stores in the table what readers keep. It reports whether there are any of this process.
+func (db *DB) tellRetained() bool {
+	db.tellOne.Lock()
+	defer db.tellOne.Unlock()
 	for _, r := range db.table.Readers() {
 		n := int64(0)
 		for _, p := range r.Pins {
@@ -185,6 +218,7 @@ func (db *DB) tellRetained() {
 		}
 	}
 	db.table.SetOwn(own)
+	return own.Count > 0
 }
 
 // traces are the read transactions that are open, where Options.TraceReaders is set.

@@ -160,7 +160,8 @@ func TestCloseBesideOnOldReader(t *testing.T) {
 func TestToldReadersAreForgotten(t *testing.T) {
 	told := 0
 	db := mustOpen(t, &Options{OldReaderAge: 1, OnOldReader: func(Reader) { told++ }})
-	db.watching.Store(true) // nobody else looks
+	db.watching.Store(true)        // nobody else looks
+	defer db.watching.Store(false) // Close waits for who does
 	for i := range 20 {
 		mustPut(t, db, "k", "v")
 		tx, err := db.Begin(false)

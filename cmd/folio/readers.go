@@ -17,7 +17,8 @@ func (a *app) readersCommand() *cobra.Command {
 		Short: "List who reads the store",
 		Long: `Lists the states of the store that processes read now, the oldest first: the process, since when
 at most, the transaction whose state it is, and the bytes of superseded pages that are kept for it. Of the
-process that writes it is the oldest state that its own transactions read.`,
+process that writes it is the oldest state that its own transactions read, as it was up to a second ago: one that
+has begun since the last commit, and so keeps nothing yet, may be missing.`,
 		Example: `  folio readers app.db
   folio readers app.db --json | jq .PID`,
 		Args: arguments(1, 1),

@@ -18,7 +18,8 @@ func (a *app) statsCommand() *cobra.Command {
 		Use:   "stats STORE",
 		Short: "Print figures about the store",
 		Long: `Prints what the library's Stats tells about the store, a figure a line, sizes in bytes,
-or with --json as one object. Zeros are left out of the lines.`,
+or with --json as one object. Zeros are left out of the lines. Free pages are those of the last checkpoint.
+How much of the log is live only the process knows that writes the store: while there is one that figure is left out.`,
 		Example: `  folio stats app.db
   folio stats app.db --json | jq .FreePages`,
 		Args: arguments(1, 1),
