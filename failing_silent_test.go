@@ -84,6 +84,7 @@ var failSilences = []failSilence{
 	quiet("(*DB).tryLock", "unlock", "it is tried again, or the file is closed, which releases the byte too"),
 	quiet("(*DB).holder", "stat open read close", "only the message would name who holds the lock"),
 	quiet("(*DB).Stats", "stat", "a figure is missing"),
+	{"(*DB).writerLives", "", "", 0, "who wrote last is taken to be alive", new(atomic.Int64), true},
 	{"(*DB).lookAtStored", "", "stat read", 0, "a figure is missing, and BackgroundFail says why", new(atomic.Int64), true},
 	quiet("wal.(*Log).shut", "close", "what was written through the window stays, and nobody uses it any more"),
 	quiet("page.(*Map).Release", "close", "nothing was written through the mapping, and nobody uses it any more"),

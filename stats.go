@@ -97,7 +97,7 @@ func (db *DB) logStats(s *Stats) {
 		return
 	}
 	s.LogSize = info.Size
-	if !db.followsWriter() && (db.table == nil || !db.writerLives()) { // else it may have gone on
+	if (db.table == nil || !db.writerLives()) && !db.followsWriter() { // else it may have gone on
 		s.LogLive = db.replayed.Load()
 	}
 }
