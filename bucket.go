@@ -320,7 +320,7 @@ func (tx *Tx) logged() {
 
 // bulkLimit is the number of bytes of operations from which a transaction commits by checkpoint. Places of operations are numbers of 32
 // bits, and a bulk transaction collects twice as much.
-func (db *DB) bulkLimit() int64 { return min(db.opts.LogLimit/3, db.backlogLimit()/2, 1<<30) }
+func (db *DB) bulkLimit() int64 { return min(db.opts.mostLogged, db.backlogLimit()/2) }
 
 // path returns the names that lead from the root to the bucket, now.
 func (b *Bucket) path() [][]byte { return b.pathIn(nil) }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/foliodb/folio/internal/vfs"
+	"github.com/foliodb/folio/wal"
 )
 
 // Durability says when a commit is acknowledged.
@@ -127,6 +128,7 @@ type Options struct {
 	stashes     int        // operations that a bulk transaction puts by at a time, wherever in the tree they belong; 0: see Tx.putBy; for tests
 	another     bool       // the handle stands for another process, though it is of this one; for tests
 	reread      int64      // how much of the data file a recovery reads from the disk again, whatever the cache has; 0: a huge page of the system
+	mostLogged  int64      // by LogLimit: bytes of operations for which the log has room wherever its end lies
 	mostGroup   int64      // the largest group of more than one transaction, in bytes; 0: half of what a record may have
 	minCut      int64      // free bytes at the end of the file that are worth cutting off; 0: 256 KiB
 }
@@ -135,6 +137,7 @@ const (
 	defaultLogLimit    = 64 << 20
 	defaultMemoryLimit = 16 << 20
 	minLimit           = 256 << 10
+	recordSpare        = 1024    // more than a record has besides operations
 	maxLimit           = 1 << 40 // who sets more means that there is none; sums of parts of it must not overflow
 	defaultMinCut      = 256 << 10
 )
@@ -181,6 +184,7 @@ func (o *Options) withDefaults() (Options, error) {
 	setDefault(&r.reread, hugePage())
 	setDefault(&r.minCut, defaultMinCut)
 	setDefault(&r.mostGroup, 1<<30)
+	r.mostLogged = min(wal.Capacity(r.LogLimit)-recordSpare, 1<<30)
 	if r.fs == nil {
 		r.fs = vfs.OS
 	}

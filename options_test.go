@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/foliodb/folio/wal"
 )
 
 // Limits that mean none overflowed: with a MemoryLimit of 1<<62 what a transaction may log came to less than nothing, and each commit was made by a checkpoint.
@@ -30,4 +32,16 @@ func TestSmallestMaxSize(t *testing.T) {
 	db := mustOpenAt(t, path, &Options{MaxSize: 16 * 4096, PageSize: 4096})
 	mustPut(t, db, "a", "b")
 	must(t, db.Close())
+}
+
+// What a transaction may log was a third of the log, which is a little more than the log has room for where its end and what a checkpoint keeps cut it in
+// three: its commit could have failed for a full log.
+func TestLoggedTransactionsFit(t *testing.T) {
+	for _, limit := range []int64{minLimit, 1 << 20, defaultLogLimit, 1 << 30, 1 << 40} {
+		o, err := (&Options{LogLimit: limit}).withDefaults()
+		must(t, err)
+		if size := wal.TxSize(int(o.mostLogged)); size > wal.Capacity(limit) || size < wal.Capacity(limit)/8*7 && o.mostLogged < 1<<30 {
+			t.Errorf("of a log of %d bytes with room for %d, a transaction takes %d", limit, wal.Capacity(limit), size)
+		}
+	}
 }

@@ -241,12 +241,17 @@ func (l *Log) Size() int64 {
 
 // Capacity returns the most that Reserve grants whenever everything appended has
 // been released: the end and the anchor can cut the file in three.
-func (l *Log) Capacity() int64 {
-	return min((l.opt.Limit-recordsAt-block-l.runLimit())/3-block, maxPayload) &^ (block - 1)
+func (l *Log) Capacity() int64 { return Capacity(l.opt.Limit) }
+
+// Capacity is that of a log with a limit, in bytes.
+func Capacity(limit int64) int64 {
+	return min((limit-recordsAt-block-runLimit(limit))/3-block, maxPayload) &^ (block - 1)
 }
 
 // runLimit bounds a run, and with it the anchor, in bytes: less where the log is small.
-func (l *Log) runLimit() int64 { return min(runMost, max(floored(l.opt.Limit/32), block)) }
+func (l *Log) runLimit() int64 { return runLimit(l.opt.Limit) }
+
+func runLimit(limit int64) int64 { return min(runMost, max(floored(limit/32), block)) }
 
 // Err returns the failure that ended the log, or nil.
 func (l *Log) Err() error {
