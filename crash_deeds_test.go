@@ -258,7 +258,7 @@ func TestCrashWorksHaveDeeds(t *testing.T) {
 		if !strings.HasPrefix(w.name, "bulk") {
 			continue
 		}
-		w.profile = func(g *crashGen, k uint64) { crashLarger(g, k, 30) }
+		w.profile = func(g *crashGen, k uint64) { crashLarger(g, k, 28) }
 		if missing := w.missing(w.start(t, vfs.OS, *crashSeed, 0)); !strings.Contains(missing, deedBulk+": 0,") {
 			t.Errorf("%s commits nothing in bulk, and what is said to be missing is %q", w.name, missing)
 		}

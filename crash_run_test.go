@@ -67,6 +67,10 @@ func (r *crashRun) err() error {
 	return errors.Join(r.errs...)
 }
 
+// crashSet is how many pages free sets take at least. In every other run it is two, as with thousands of free extents: then two runs of pages take turns, see
+// freelist.List.keep.
+func crashSet(seed uint64, work string) int { return 1 + int(seed+uint64(len(work)))%2 }
+
 func (r *crashRun) open() {
 	o := r.opts
 	o.fs = r.fs

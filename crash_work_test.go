@@ -583,6 +583,7 @@ func (w *crashWork) start(t testing.TB, fsys vfs.FS, seed uint64, fault int) *cr
 		path: filepath.Join(crashDir(t), "app.db"),
 		line: &crashLine{seed: seed, profile: w.profile},
 	}
+	r.opts.leastSet = crashSet(seed, w.name)
 	if w.shared || seed%2 == 0 { // the writer has a table for processes that read, as it has where it can
 		r.rec.Ignore = func(name string) bool { return strings.HasSuffix(name, "-lock") }
 	}

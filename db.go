@@ -361,6 +361,7 @@ func (db *DB) prepare(m page.Meta) (err error) {
 func (db *DB) begin(s state) {
 	db.free = freelist.New(max(s.end, page.FirstID), db.pageSize)
 	db.free.OnFree, db.free.Grow = db.dropped, db.growFile
+	db.free.LeastSet = db.opts.leastSet
 	db.head, db.last = s, s.tx
 	db.groups.acked = s
 	db.acked.Store(uint64(s.tx))

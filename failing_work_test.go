@@ -64,6 +64,7 @@ func (w *failWork) prepare(t *testing.T, dir string) *failRun {
 // newRun is a run of the workload's timeline.
 func (w *failWork) newRun(path string) *crashRun {
 	r := &crashRun{opts: w.opts, path: path, line: &crashLine{seed: *crashSeed, profile: w.profile}}
+	r.opts.leastSet = crashSet(*crashSeed, w.name)
 	random := atomic.Uint64{}
 	r.opts.random = func() uint64 { return *crashSeed*0x9e3779b97f4a7c15 + random.Add(1) }
 	setDefault(&r.opts.LockTimeout, 5*time.Second) // nobody waits so long, unless a lock was left behind

@@ -128,6 +128,7 @@ type Options struct {
 	stashes     int        // operations that a bulk transaction puts by at a time, wherever in the tree they belong; 0: see Tx.putBy; for tests
 	another     bool       // the handle stands for another process, though it is of this one; for tests
 	reread      int64      // how much of the data file a recovery reads from the disk again, whatever the cache has; 0: a huge page of the system
+	leastSet    int        // pages that a free set takes at least; for tests
 	mostLogged  int64      // by LogLimit: bytes of operations for which the log has room wherever its end lies
 	mostGroup   int64      // the largest group of more than one transaction, in bytes; 0: half of what a record may have
 	minCut      int64      // free bytes at the end of the file that are worth cutting off; 0: 256 KiB

@@ -51,6 +51,10 @@ type List struct {
 	// now. It is called with no lock held but size. To be set before first use.
 	Grow func(end page.ID) (page.ID, error)
 
+	// LeastSet is how many pages a free set takes at least: for tests, in which sets of more than a page would take
+	// many pages. To be set before first use.
+	LeastSet int
+
 	pageSize int // constant
 
 	size sync.Mutex

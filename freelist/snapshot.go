@@ -111,10 +111,10 @@ func (l *List) reserve(s *Snapshot, size uint64) error {
 	if size/uint64(l.pageSize) > math.MaxUint32/2 {
 		return ErrFull
 	}
-	n := page.ID(page.RunPages(size, l.pageSize))
+	n := max(page.ID(page.RunPages(size, l.pageSize)), page.ID(l.LeastSet))
 	roomy := n
 	if n > 1 {
-		roomy = page.ID(page.RunPages(size+size/4, l.pageSize))
+		roomy = max(n, page.ID(page.RunPages(size+size/4, l.pageSize)))
 	}
 	id, ok := l.runs.find(roomy)
 	switch {
