@@ -419,8 +419,9 @@ func (db *DB) boundSpace(puts bool) error {
 	err := db.checkpointTree()
 	db.short.Store(false)
 	db.reclaim()
-	if isFull(err) && db.poisoned() == nil {
-		return nil // the transaction may need less than is left
+	if isFull(err) && db.poisoned() == nil { // the transaction may need less than is left
+		db.noteBackground(err)
+		return nil
 	}
 	return err
 }
@@ -437,11 +438,15 @@ func (db *DB) cramped(puts bool) bool {
 		return held > 0
 	}
 	left, spare := db.free.Left(db.mostPages(), db.full.Load()), db.sparePages()
-	return left < 2*spare && held > left/2 || puts && left < spare+putPages && held > 0
+	free := max(left, spare) - spare // to puts
+	return left < 2*spare && held > left/2 || puts && left < spare+putPages && held > free+leastGain
 }
 
 // putPages is more than the pages that a small transaction takes.
 const putPages = 16
+
+// leastGain keeps stores in which there is always hardly any space from making a checkpoint for each put: a few pages are retained behind each.
+const leastGain = 3
 
 // minRetained keeps small stores from checkpointing all the time.
 const minRetained = 4 << 20

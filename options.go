@@ -178,7 +178,7 @@ func (o *Options) withDefaults() (Options, error) {
 	setDefault(&r.OldReaderAge, time.Minute)
 	setDefault(&r.LogLimit, defaultLogLimit)
 	setDefault(&r.MemoryLimit, defaultMemoryLimit)
-	r.LogLimit, r.MemoryLimit = min(r.LogLimit, maxLimit), min(r.MemoryLimit, maxLimit)
+	r.LogLimit, r.MemoryLimit = min(r.LogLimit, wal.MaxLimit), min(r.MemoryLimit, maxLimit)
 	if r.MaxSize != 0 && r.MaxSize < 16*int64(r.PageSize) {
 		return r, fmt.Errorf("folio: Options.MaxSize %d is less than 16 pages of %d bytes", r.MaxSize, r.PageSize)
 	}

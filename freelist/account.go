@@ -41,9 +41,18 @@ func EncodeSet(end page.ID, unused func(page.ID) bool) []byte {
 	return encode(&set)
 }
 
-// Tail returns how many pages are free at the end of the file.
+// Tail returns how many pages are free at the end of the file, those that are kept for a free set included.
 func (l *List) Tail() page.ID {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.free.tail(l.end)
+	return l.freeTail()
+}
+
+// freeTail is Tail for who holds mu.
+func (l *List) freeTail() page.ID {
+	n := l.free.tail(l.end)
+	if k := l.kept; k.N > 0 && k.end() == l.end-n {
+		n += k.N + l.free.tail(k.Start)
+	}
+	return n
 }

@@ -75,7 +75,7 @@ func (l *List) ahead() page.ID { return l.room - min(l.end, l.room) }
 // lengthen makes the file longer by so many pages, but not longer than most. size is held, mu is not.
 func (l *List) lengthen(lacking uint64, most page.ID) error {
 	l.mu.Lock()
-	end := uint64(l.room) + lacking
+	end := uint64(max(l.room, l.end)) + lacking // the end lies behind the room while a checkpoint's set does, which is the checkpoint's
 	l.mu.Unlock()
 	if end > uint64(most) {
 		return ErrFull

@@ -165,3 +165,30 @@ func TestSetOnFullDisk(t *testing.T) {
 		checkpoint(10)
 	}
 }
+
+// A checkpoint's set behind the end of what the file holds is the checkpoint's: whom room is provided for does not have it too. Found by a reviewer.
+func TestProvideBesideSnapshot(t *testing.T) {
+	l := New(20, 8)
+	l.Grow = func(end page.ID) (page.ID, error) { return end, nil }
+	if _, err := l.Extend(3, math.MaxUint32); err != nil {
+		t.Fatal(err)
+	}
+	s, err := l.Snapshot(0, 0) // with these pages: the set goes to the end
+	if err != nil || s.Own.end() <= l.room {
+		t.Fatalf("own %v, %v", s.Own, err)
+	}
+	const n = 4
+	if err := l.Provide(n, s.Own.end()+n-1); err != ErrFull {
+		t.Errorf("provide: %v", err)
+	}
+	most := s.Own.end() + n
+	if err := l.Provide(n, most); err != nil {
+		t.Fatal(err)
+	}
+	l.Grow = func(page.ID) (page.ID, error) { return 0, ErrFull }
+	for range n {
+		if _, err := l.Extend(1, most); err != nil {
+			t.Errorf("of what was provided: %v", err)
+		}
+	}
+}

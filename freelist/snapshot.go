@@ -116,6 +116,9 @@ func (l *List) reserve(s *Snapshot, size uint64) error {
 	if n > 1 {
 		roomy = max(n, page.ID(page.RunPages(size+size/4, l.pageSize)))
 	}
+	if l.kept.N > 2*roomy {
+		l.giveBackKept()
+	}
 	id, ok := l.runs.find(roomy)
 	switch {
 	case ok:
@@ -169,13 +172,12 @@ func (l *List) giveBackKept() {
 
 // withdrawTail puts the free pages at the end aside, if they are enough.
 func (l *List) withdrawTail(s *Snapshot, shrink page.ID) {
-	n := l.free.tail(l.end)
-	if k := l.kept; k.N > 0 && k.end() == l.end-n && n+k.N+l.free.tail(k.Start) >= shrink {
-		l.giveBackKept() // nothing else is in the way
-		n = l.free.tail(l.end)
-	}
+	n := l.freeTail()
 	if n < shrink {
 		return
+	}
+	if n > l.free.tail(l.end) {
+		l.giveBackKept() // nothing else is in the way
 	}
 	s.End, s.shrink, s.cuts = l.end-n, shrink, true
 	s.set.remove(s.End, n)

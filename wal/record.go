@@ -14,8 +14,10 @@ const (
 	headSum     = 80            // where its own lies
 	maxPayload  = 1<<31 - 1<<16 // fits an int on 32 bits with its head and padding
 
-	// maxSize is the longest file that can be a log: twice the largest limit, or what sets of its blocks have room for on 32 bits.
-	maxSize = 1 << (35 + 6*(^uint(0)>>63))
+	// MaxLimit is the largest limit of a log, in bytes: a terabyte, and less on 32 bits, where sets of its blocks have to find room.
+	MaxLimit = 1 << (34 + 6*(^uint(0)>>63))
+
+	maxSize = 2 * MaxLimit // of the file, which can become a little longer than the limit
 )
 
 // kind tells what a record's payload is.
