@@ -19,7 +19,8 @@
 //	in use     reachable from the newest commit; the list keeps nothing about it
 //	free       may be allocated
 //	aside      free, but not to be allocated for now: the file's tail while a
-//	           checkpoint means to cut it, and what lies below AppendOnly's bound
+//	           checkpoint means to cut it, a run that is kept for the next free set, and
+//	           what lies below AppendOnly's bound
 //	own        allocated by the running transaction
 //	held       dead, and kept: for a pin, because OnFree asked to, or as the pages of a
 //	           free set that a meta slot may name

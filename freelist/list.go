@@ -35,7 +35,7 @@ func (e Extent) String() string {
 //
 // There are two locks. mu guards everything and is a leaf: while it is held only OnFree is
 // called. size is held, with mu not held, while the file grows and while it is cut, so that
-// these two never cross. Only Extend, Ensure, Cut, Trim and AppendOnly take it, and may
+// these two never cross. Only Extend, Promise, Provide, Ensure, Cut, Trim and AppendOnly take it, and may
 // therefore take as long as the disk does: do not call them with a lock held that readers or
 // committers wait for.
 type List struct {
