@@ -14,9 +14,9 @@ func init() { register(&engine{name: "badger", open: openBadger, keeps: true}) }
 
 type badgerStore struct{ db *badger.DB }
 
-func openBadger(dir string, relaxed bool) (store, error) {
+func openBadger(dir string, how setting) (store, error) {
 	db, err := badger.Open(badger.DefaultOptions(filepath.Join(dir, "badger")).
-		WithSyncWrites(!relaxed).
+		WithSyncWrites(!how.relaxed).
 		WithMetricsEnabled(false).
 		WithLogger(nil))
 	if err != nil {

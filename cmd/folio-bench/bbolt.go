@@ -14,11 +14,11 @@ func init() { register(&engine{name: "bbolt", open: openBbolt, keeps: true}) }
 
 type bboltStore struct{ db *bbolt.DB }
 
-func openBbolt(dir string, relaxed bool) (store, error) {
+func openBbolt(dir string, how setting) (store, error) {
 	db, err := bbolt.Open(filepath.Join(dir, "bbolt.db"), 0o600, &bbolt.Options{
 		FreelistType:    bbolt.FreelistMapType,
 		InitialMmapSize: 64 << 30,
-		NoSync:          relaxed,
+		NoSync:          how.relaxed,
 	})
 	if err != nil {
 		return nil, err

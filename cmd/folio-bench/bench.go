@@ -130,7 +130,7 @@ func (b *bench) measure() error {
 	if err := b.open(); err != nil {
 		return err
 	}
-	if b.w.reads {
+	if !b.w.fresh && !b.w.opens {
 		if err := b.warm(); err != nil {
 			return err
 		}
@@ -153,7 +153,7 @@ func (b *bench) verify() error {
 }
 
 func (b *bench) open() (err error) {
-	b.st, err = b.e.open(b.dir, b.w.relaxed)
+	b.st, err = b.e.open(b.dir, setting{relaxed: b.w.relaxed, load: b.w.load})
 	return err
 }
 

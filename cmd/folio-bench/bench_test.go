@@ -97,7 +97,7 @@ func TestFirstLook(t *testing.T) {
 
 // TestVerify shows that a store which lost, changed or mixed up records does not pass.
 func TestVerify(t *testing.T) {
-	st, err := engines["bbolt"].open(t.TempDir(), true)
+	st, err := engines["bbolt"].open(t.TempDir(), setting{relaxed: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,13 +9,18 @@ import (
 // An engine is a store to be measured. There is one file for each; what its settings are, and why, is told there.
 type engine struct {
 	name string
-	// open opens or makes the store in a folder of its own. What Update wrote is durable when Update returns, unless
-	// relaxed is true: then it is enough that the operating system has it.
-	open func(dir string, relaxed bool) (store, error)
+	// open opens or makes the store in a folder of its own.
+	open func(dir string, how setting) (store, error)
 	// only names the workloads that the engine can run; nil: all of them.
 	only []string
 	// keeps is false of a program that stores nothing, so that there is nothing to verify.
 	keeps bool
+}
+
+// A setting is what an engine may be told of the workload.
+type setting struct {
+	relaxed bool // it is enough that the operating system has what Update wrote; else it is durable when Update returns
+	load    bool // many records come at once
 }
 
 // A store is what the workloads need of an engine, and no more, so that little lies between them. All methods may be

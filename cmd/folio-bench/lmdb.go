@@ -20,13 +20,13 @@ type lmdbStore struct {
 	idle sync.Pool // of *lmdb.Txn that were reset
 }
 
-func openLMDB(dir string, relaxed bool) (store, error) {
+func openLMDB(dir string, how setting) (store, error) {
 	env, err := lmdb.NewEnv()
 	if err != nil {
 		return nil, err
 	}
 	flags := uint(lmdb.NoTLS | lmdb.NoReadahead)
-	if relaxed {
+	if how.relaxed {
 		flags |= lmdb.NoSync
 	}
 	s := &lmdbStore{env: env}

@@ -19,13 +19,13 @@ type mdbxStore struct {
 	idle chan *mdbx.Txn // that were reset; no sync.Pool, since one that it dropped would keep its slot for ever
 }
 
-func openMDBX(dir string, relaxed bool) (store, error) {
+func openMDBX(dir string, how setting) (store, error) {
 	env, err := mdbx.NewEnv(mdbx.Label("bench"))
 	if err != nil {
 		return nil, err
 	}
 	flags := uint(mdbx.NoStickyThreads | mdbx.NoReadahead | mdbx.LifoReclaim | mdbx.Durable)
-	if relaxed {
+	if how.relaxed {
 		flags |= mdbx.SafeNoSync
 	}
 	s := &mdbxStore{env: env, idle: make(chan *mdbx.Txn, 256)}

@@ -20,7 +20,7 @@ type pebbleStore struct {
 	write *pebble.WriteOptions
 }
 
-func openPebble(dir string, relaxed bool) (store, error) {
+func openPebble(dir string, how setting) (store, error) {
 	opts := &pebble.Options{
 		CacheSize:                   256 << 20,
 		MemTableSize:                64 << 20,
@@ -42,7 +42,7 @@ func openPebble(dir string, relaxed bool) (store, error) {
 		return nil, err
 	}
 	s := &pebbleStore{db, pebble.Sync}
-	if relaxed {
+	if how.relaxed {
 		s.write = pebble.NoSync
 	}
 	return s, nil

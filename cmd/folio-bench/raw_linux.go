@@ -25,7 +25,7 @@ type rawStore struct {
 	buf [rawWrite]byte
 }
 
-func openRaw(dir string, _ bool) (store, error) {
+func openRaw(dir string, _ setting) (store, error) {
 	f, err := os.OpenFile(filepath.Join(dir, "raw"), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return nil, err

@@ -23,9 +23,9 @@ type sqliteStore struct {
 	put, del        *sql.Stmt // prepared for writer
 }
 
-func openSQLite(dir string, relaxed bool) (store, error) {
+func openSQLite(dir string, how setting) (store, error) {
 	name := "file:" + filepath.Join(dir, "sqlite.db") + "?_journal_mode=WAL&_busy_timeout=10000&_cache_size=-65536"
-	if relaxed {
+	if how.relaxed {
 		name += "&_synchronous=NORMAL"
 	} else {
 		name += "&_synchronous=FULL"

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 
 	"github.com/foliodb/folio"
 	"github.com/foliodb/folio/page"
@@ -13,10 +14,11 @@ import (
 )
 
 // The static bound is no store, but what Folio's gets can be at best: the file that Folio wrote is mapped as it lies, and
-// searched by the barest loop. No transaction, no pin, no check of any page, no guard against faults.
+// searched by the barest loop. No check of any page, no guard against faults; and of a transaction only what no store can do without whose
+// writers have to know what is read: a count that goes up and down again, in a cache line that nobody else wants.
 func init() {
 	register(&engine{name: "static", open: openStatic, keeps: true, only: []string{
-		"get", "get-2", "get-8", "get-absent",
+		"get", "get-tx", "get-2", "get-8", "get-absent",
 	}})
 }
 
@@ -25,9 +27,11 @@ type staticStore struct {
 	data []byte  // nil: Update was called, and folio has the file
 	size int     // of a page
 	root page.ID // of the bucket
+
+	readers atomic.Int64
 }
 
-func openStatic(dir string, _ bool) (store, error) {
+func openStatic(dir string, _ setting) (store, error) {
 	s := &staticStore{dir: dir}
 	if _, err := os.Stat(filepath.Join(dir, "folio.db")); err == nil {
 		return s, s.load()
@@ -77,7 +81,7 @@ func (s *staticStore) Update(fn func(writer) error) error {
 	if err := s.unload(); err != nil {
 		return err
 	}
-	db, err := openFolio(s.dir, false)
+	db, err := openFolio(s.dir, setting{load: true})
 	if err != nil {
 		return err
 	}
@@ -91,7 +95,12 @@ func (s *staticStore) Update(fn func(writer) error) error {
 	return s.load()
 }
 
-func (s *staticStore) View(fn func(reader) error) error { return fn(s) }
+func (s *staticStore) View(fn func(reader) error) error {
+	s.readers.Add(1)
+	err := fn(s)
+	s.readers.Add(-1)
+	return err
+}
 
 func (s *staticStore) page(id page.ID) []byte {
 	at := int(id) * s.size

@@ -17,14 +17,16 @@ type workload struct {
 	run         func(*bench) error
 	fresh       bool // begins with an empty store
 	relaxed     bool // commits need not be durable
-	reads       bool // reads only: the store is warmed up first
+	load        bool // many records at once into an empty store
+	reads       bool // reads only
+	opens       bool // about opening: not warmed up first, as all others are that do not begin with an empty store
 	value       int  // bytes in a value; 0: as the flag says
 	sized       bool // the files are measured afterwards, while the store is open and when it is closed
 }
 
 // workloads are run in this order: reads first, on a store as it was loaded, then writes, and the sizes of values last.
 var workloads = []*workload{
-	{name: "load", title: "load, random order, in large transactions", run: load(true), fresh: true, sized: true},
+	{name: "load", title: "load, random order, in large transactions", run: load(true), fresh: true, load: true, sized: true},
 	{name: "get", title: "get, one transaction", run: gets(1, true, present), reads: true},
 	{name: "get-tx", title: "get, a transaction each", run: gets(1, false, present), reads: true},
 	{name: "get-2", title: "get, 2 goroutines", run: gets(2, true, present), reads: true},
@@ -48,11 +50,11 @@ var workloads = []*workload{
 	{name: "ycsb-e", title: "YCSB E: 95 % short scans, 5 % inserts", run: ycsb(mix5{scan: 95, insert: 5})},
 	{name: "ycsb-f", title: "YCSB F: half reads, half read-modify-write", run: ycsb(mix5{read: 50, modify: 50})},
 	{name: "overwrite", title: "overwrite of all records, 1000 a transaction", run: overwrite, sized: true},
-	{name: "reopen", title: "open after a clean close", run: reopen},
-	{name: "reopen-kill", title: "open after kill -9 with a full log", run: reopenKilled},
+	{name: "reopen", title: "open after a clean close", run: reopen, opens: true},
+	{name: "reopen-kill", title: "open after kill -9 with a full log", run: reopenKilled, opens: true},
 	{name: "remove", title: "removal of half, 1000 a transaction", run: remove, sized: true},
-	{name: "load-one", title: "load, random order, in one transaction", run: load(false), fresh: true, sized: true},
-	{name: "load-ascending", title: "load, ascending", run: loadAscending, fresh: true, sized: true},
+	{name: "load-one", title: "load, random order, in one transaction", run: load(false), fresh: true, load: true, sized: true},
+	{name: "load-ascending", title: "load, ascending", run: loadAscending, fresh: true, load: true, sized: true},
 	{name: "put-4k", title: "durable put of 4 KiB", run: bigPuts, fresh: true, value: 4 << 10, sized: true},
 	{name: "get-4k", value: 4 << 10, title: "get of 4 KiB, every byte read", run: bigGets, reads: true},
 	{name: "put-64k", title: "durable put of 64 KiB", run: bigPuts, fresh: true, value: 64 << 10, sized: true},
