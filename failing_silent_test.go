@@ -56,6 +56,7 @@ var failSilences = []failSilence{
 	quiet("page.(*File).allocate", "allocate", "it asked for more than is needed, and then asks for that"),
 	quiet("page.(*File).mapLocked", "extend map", "less address space, or another mapping, does as well"),
 	quiet("wal.(*Log).growTo", "allocate write truncate", "it asked for more than is needed, and then asks for that"),
+	{"wal.(*Log).growTo", "(*DB).reserve", "stat", syscall.ENOSPC, "a log that cannot become longer for want of space begins anew where it is", new(atomic.Int64), true},
 	quiet("wal.(*Log).open", "map", "a write does as well"),
 	quiet("wal.(*Log).adopt", "allocate", "the log's end that has no space is not used"),
 	{"internal/lockfile.(*Table).fill", "", "", syscall.ENOSPC, "a process without a table has the locks of the data file", new(atomic.Int64), false},
@@ -79,6 +80,7 @@ var failSilences = []failSilence{
 	{"(*DB).release", "Open", "unlock close lock stat remove", 0, "Open has failed already, and tells why; a lock file that is left behind is taken by the next process", new(atomic.Int64), false},
 	neighbour("btree.(*Tree).evenOut"), neighbour("btree.(*Tree).joinLeaves"), neighbour("btree.(*Tree).joinBranches"), neighbour("btree.(*Tree).lower"),
 	neighbour("btree.(*spreader).step"),
+	quiet("page.(*View).Bring", "populate", "each page is touched by itself afterwards, and who touches one that cannot be read is told"),
 	// What does not decide anything.
 	quiet("(*DB).readSlot", "read", "one sound slot is enough at any time"),
 	quiet("(*DB).tryLock", "unlock", "it is tried again, or the file is closed, which releases the byte too"),

@@ -182,6 +182,7 @@ var moreFailWorks = []failWork{
 		must(t, os.WriteFile(logName(path), make([]byte, 4096), 0o600))
 	}, run: goOn},
 	{name: "read only", opts: Options{ReadOnly: true}, before: closed, run: look},
+	{name: "read only, and ahead", opts: Options{ReadOnly: true}, profile: crashSpill, before: func(r *crashRun) { r.commit(4); r.close() }, run: look},
 	{name: "read only with a log", opts: Options{ReadOnly: true}, before: commits, run: look},
 	// Case D7 of RELIABILITY.md.
 	{name: "read only without a table", opts: Options{ReadOnly: true}, before: commits, under: withoutTable, run: look},

@@ -23,6 +23,10 @@ type Cursor struct {
 	gen  uint64
 	err  error
 	path [page.MaxLevel]frame // the branches above leaf, each at its level
+
+	reading *readahead // nil: the leaves are in memory
+	turns   uint32     // from leaf to leaf
+	unknown int        // leaves on the way that this process did not know, as long as it does not read ahead
 }
 
 // frame is a branch above the cursor's leaf.
@@ -85,7 +89,7 @@ func (c *Cursor) Last() (key, value []byte, bucket bool, err error) { return c.o
 // Seek goes to the smallest key that is not below key. If there is none, it returns a nil key, and the place is key: Prev
 // gives the last item then.
 func (c *Cursor) Seek(key []byte) (k, value []byte, bucket bool, err error) {
-	c.err = nil
+	c.err, c.reading, c.unknown = nil, nil, 0
 	i, _, err := c.descend(key)
 	if err != nil {
 		return c.fail(err)
@@ -110,7 +114,7 @@ func (c *Cursor) Seek(key []byte) (k, value []byte, bucket bool, err error) {
 
 // outermost goes to the first or the last item.
 func (c *Cursor) outermost(dir int) (key, value []byte, bucket bool, err error) {
-	c.err = nil
+	c.err, c.reading, c.unknown = nil, nil, 0
 	c.placeAt(nil)
 	t := c.t
 	if t.root == 0 {
@@ -298,6 +302,11 @@ func (c *Cursor) turn(dir int) (bool, error) {
 		if j := i + 2*dir; level == 1 && t.w == nil && j >= 0 && j < b.Count() {
 			t.v.Ahead(b.Child(j))
 		}
+		if level == 1 && t.w == nil {
+			if c.turns++; c.reading != nil || c.turns%sampleKnown == 0 || !t.v.Known(id) {
+				c.ahead(id, dir)
+			}
+		}
 		if p, err = t.load(id, level-1, page.BornOf(p)); err != nil {
 			return false, err
 		}
@@ -326,6 +335,9 @@ func (c *Cursor) down(p []byte, id page.ID, level, dir int) error {
 			c.t.v.Ahead(id)
 			if j := i + dir; j >= 0 && j < b.Count() {
 				c.t.v.Ahead(b.Child(j))
+			}
+			if c.reading != nil {
+				c.ahead(id, dir)
 			}
 		}
 		var err error

@@ -15,12 +15,18 @@ import (
 // publish writes everything to a file and returns a view of it.
 func (m *memory) publish(tb testing.TB) page.View {
 	tb.Helper()
+	return m.publishOn(tb, func(f vfs.File) vfs.File { return f })
+}
+
+// publishOn is publish with something between the pages and the file.
+func (m *memory) publishOn(tb testing.TB, between func(vfs.File) vfs.File) page.View {
+	tb.Helper()
 	name := filepath.Join(tb.TempDir(), "tree.db")
 	raw, err := vfs.OS.Open(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	f, err := page.NewFile(raw, m.ps, page.Reserve(64<<20))
+	f, err := page.NewFile(between(raw), m.ps, page.Reserve(64<<20))
 	if err != nil {
 		tb.Fatal(err)
 	}

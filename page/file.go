@@ -11,6 +11,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/foliodb/folio/internal/vfs"
 )
@@ -37,7 +38,9 @@ type File struct {
 	cur     atomic.Pointer[Map]
 	growing sync.Mutex // held by who changes the size or the mapping
 
-	failed atomic.Pointer[error] // the first error of a sync
+	failed atomic.Pointer[error]     // the first error of a sync
+	tells  atomic.Bool               // see View.Tells
+	short  atomic.Pointer[time.Time] // when memory was found to be short; nil: never
 }
 
 // Option changes what NewFile does.

@@ -128,6 +128,9 @@ func (v *View) Page(id ID) ([]byte, error) {
 	return v.load(id)
 }
 
+// PageSize returns the size of a page in bytes.
+func (v *View) PageSize() int { return int(v.size) }
+
 // Known reports whether this process has validated or written the node page that lies under id, without looking at it.
 func (v *View) Known(id ID) bool { return id < v.count && v.mark(id).Load()&1 != 0 }
 
@@ -179,6 +182,7 @@ func (v *View) load(id ID) ([]byte, error) {
 		return nil, v.corrupt(id, fmt.Sprintf("page number is not in %d to %d", FirstID, max(v.count, 1)-1), nil)
 	}
 	if !v.warm(id) {
+		v.around(id)
 		if err := v.m.mapping.Populate(v.offset(id), int64(v.size)); err != nil {
 			return nil, v.corrupt(id, "cannot be read", err)
 		}
@@ -197,15 +201,13 @@ func (v *View) load(id ID) ([]byte, error) {
 // has, each first touch of a page was such a call, which took longer than the page's checksum. Pages that the system takes away between
 // the two are read by a fault, as those are that have been touched before.
 func (v *View) warm(id ID) bool {
-	n := id % (1 << chunkBits) / warmPages
-	bit := uint32(1) << (n % 32)
-	if v.chunkOf(id).Load().warm[n/32].Load()&bit != 0 {
+	if v.Was(id) {
 		return true
 	}
-	if !v.m.mapping.Resident(v.offset(id&^(warmPages-1)), v.offset(warmPages)) {
+	if !v.Here(GroupOf(id), GroupPages) {
 		return false
 	}
-	v.makeChunk(id).warm[n/32].Or(bit)
+	v.setWarm(id)
 	return true
 }
 
@@ -252,22 +254,6 @@ func (v *View) Run(r Ref, n int) ([]byte, error) {
 	}
 	v.makeMark(r.ID).Store(uint64(runMark(r, n)))
 	return b, nil
-}
-
-// Prefetch asks the system to read pages ahead that have not been touched yet. Ids that are none do not matter.
-func (v *View) Prefetch(ids ...ID) {
-	for i := 0; i < len(ids); {
-		from, n := ids[i], ID(1)
-		i++
-		if from >= v.count || v.mark(from).Load() != 0 {
-			continue
-		}
-		for i < len(ids) && ids[i] == from+n && ids[i] < v.count && v.mark(ids[i]).Load() == 0 {
-			n++
-			i++
-		}
-		v.m.mapping.WillNeed(v.offset(from), v.offset(n))
-	}
 }
 
 // corrupt makes an error about the page as a whole.

@@ -44,7 +44,7 @@ func TestPageIsValidatedOnce(t *testing.T) {
 	if len(p) != ps || cap(p) != ps || IDOf(p) != 3 {
 		t.Errorf("page of %d bytes, capacity %d, id %d", len(p), cap(p), IDOf(p))
 	}
-	wantCalls(t, fake, "first touch", "populate 4096@12288")
+	wantCalls(t, fake, "first touch", "willneed 32768@0", "populate 4096@12288")
 
 	// Damage behind our back shows that nobody looks again.
 	_, err = fake.File.WriteAt([]byte{0xff}, 3*ps+ps-1)
@@ -135,8 +135,13 @@ func TestPageOutOfRange(t *testing.T) {
 	if _, err := none.Run(Ref{ID: 2}, 1); !errors.Is(err, ErrCorrupt) {
 		t.Errorf("zero view: %v", err)
 	}
-	none.Prefetch(2, 3)
-	v.Prefetch(1<<32-1, 0, 7, 8)
+	none.Prefetch([]ID{0, 16}, 1)
+	none.Bring(16, 1)
+	v.Prefetch([]ID{1<<32 - 1, 16}, GroupPages)
+	v.Bring(1<<32-1, 1)
+	if none.Here(0, 1) || v.Here(1<<32-1, 1) || none.Was(0) {
+		t.Error("pages that do not exist are in memory")
+	}
 }
 
 func TestRun(t *testing.T) {
@@ -277,7 +282,7 @@ func TestWarmPagesAreAskedForTogether(t *testing.T) {
 		_, err := v.Page(id)
 		must(t, err)
 	}
-	wantCalls(t, fake, "not all are in memory", "resident 65536@262144", "populate 4096@286720", "resident 65536@262144", "populate 4096@290816")
+	wantCalls(t, fake, "not all are in memory", "resident 65536@262144", "willneed 65536@262144", "populate 4096@286720", "resident 65536@262144", "populate 4096@290816")
 	bad := leafPage(5, 6)
 	bad[ps-1] ^= 1
 	_, err := fake.File.WriteAt(bad, 5*ps)
@@ -301,17 +306,6 @@ func TestOldViewFindsNewChunk(t *testing.T) {
 	_, err = old.Page(3)
 	must(t, err)
 	wantCalls(t, fake, "second")
-}
-
-func TestPrefetch(t *testing.T) {
-	f, fake := newTestFile(t, 20)
-	v := viewOf(t, f)
-	must(t, f.Write(5, leafPage(5, 1)))
-	_, err := v.Page(5)
-	must(t, err)
-	fake.take()
-	v.Prefetch(2, 3, 4, 5, 6, 9, 8, 19, 20, 21)
-	wantCalls(t, fake, "prefetch", "willneed 12288@8192", "willneed 4096@24576", "willneed 4096@36864", "willneed 4096@32768", "willneed 4096@77824")
 }
 
 // Ahead is a hint to the processor: it makes no call, whatever it is asked for, and touches no page.

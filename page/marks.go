@@ -47,6 +47,7 @@ const chunkBits = 14
 type markChunk struct {
 	marks [1 << chunkBits]atomic.Uint64
 	warm  [1 << chunkBits / warmPages / 32]atomic.Uint32 // a bit for each warmPages pages: see View.warm
+	asked [1 << chunkBits / warmPages / 32]atomic.Uint32 // the same: see View.around
 }
 
 // warmPages is how many pages are asked about at once, and as many as Linux maps at a fault if they are there, 64 KiB, at 4 KiB a page.

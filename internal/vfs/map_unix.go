@@ -19,6 +19,7 @@ type mapping struct {
 	file     *osFile      // what Sync writes back first; nil: of a private file
 	length   atomic.Int64 // bytes; 0 once closed
 	writable bool         // the descriptor was opened for writing
+	tells    bool         // see Resident
 	fixed    int64        // bytes at the beginning that are another mapping: see privateFile
 }
 
@@ -33,7 +34,14 @@ func newMapping(fd int, length int64, writable bool) (*mapping, error) {
 	}
 	m := &mapping{base: base, writable: writable}
 	m.length.Store(length)
+	m.adviseRandom()
 	return m, nil
+}
+
+// adviseRandom asks the kernel not to read around what is touched: it would take what is set for the device, 128 KiB or 8 MiB, at each fault, for files that
+// are read one by one from begin to end. Who touches pages here knows better what comes next, and asks for it: see WillNeed.
+func (m *mapping) adviseRandom() {
+	_ = unix.Madvise(m.Bytes(), unix.MADV_RANDOM) // advice; nothing depends on it
 }
 
 // roundUp rounds a length up to whole OS pages; false when it does not fit
@@ -106,7 +114,7 @@ func (m *mapping) Populate(off, n int64) error {
 }
 
 func (m *mapping) Resident(off, n int64) bool {
-	if !m.writable { // the kernel might say of everything that it is there
+	if !m.tells { // the kernel would say of everything that it is there
 		return false
 	}
 	b, err := m.pages(off, n)

@@ -26,6 +26,7 @@ type osFile struct {
 	f        *os.File
 	fd       int
 	writable bool
+	tells    bool // the kernel tells this process which pages of the file are in memory
 
 	mu     sync.RWMutex
 	closed bool // guarded by mu
@@ -52,7 +53,8 @@ func (osFS) Open(name string, flag int, perm fs.FileMode) (File, error) {
 		unix.Close(fd)
 		return nil, pathError("open", name, err)
 	}
-	return &osFile{f: os.NewFile(uintptr(fd), name), fd: fd, writable: flag&os.O_RDWR != 0}, nil
+	writable := flag&os.O_RDWR != 0
+	return &osFile{f: os.NewFile(uintptr(fd), name), fd: fd, writable: writable, tells: writable || int(st.Uid) == os.Geteuid()}, nil
 }
 
 func openRetry(name string, flags int, perm uint32) (int, error) {
@@ -161,7 +163,7 @@ func (f *osFile) Map(length int64) (Mapping, error) {
 	if err != nil {
 		return nil, err
 	}
-	m.file = f
+	m.file, m.tells = f, f.tells
 	return m, nil
 }
 

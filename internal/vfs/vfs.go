@@ -205,7 +205,7 @@ type Mapping interface {
 	Populate(off, n int64) error
 
 	// Resident reports that all of [off, off+n) is in memory, so that touching it waits for no disk. False may mean
-	// that nobody can tell: the kernel tells only who may write to the file, and only Linux is asked.
+	// that nobody can tell: the kernel tells only who may write to the file, or owns it, and only Linux is asked.
 	Resident(off, n int64) bool
 
 	// WillNeed asks the kernel to read [off, off+n) ahead.

@@ -1,0 +1,184 @@
+package btree
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/foliodb/folio/internal/vfs"
+	"github.com/foliodb/folio/page"
+)
+
+// slowFile is a file on a disk, of which the memory has some pages: those that were asked for last.
+type slowFile struct {
+	vfs.File
+	ps     int64
+	room   int  // pages in memory at most
+	tells  bool // whether a page is in memory
+	pages  map[int64]int
+	now    int
+	read   int // pages from the disk
+	waited int // pages that somebody waited for who had not asked for them before
+}
+
+type slowMapping struct {
+	vfs.Mapping
+	f *slowFile
+}
+
+func (f *slowFile) Map(length int64) (vfs.Mapping, error) {
+	m, err := f.File.Map(length)
+	return &slowMapping{m, f}, err
+}
+
+func (f *slowFile) bring(off, n int64) (missing int) {
+	for at := off / f.ps; at*f.ps < off+n; at++ {
+		if _, ok := f.pages[at]; !ok {
+			missing++
+		}
+		f.now++
+		f.pages[at] = f.now
+	}
+	f.read += missing
+	for len(f.pages) > f.room {
+		oldest := int64(-1)
+		for at, when := range f.pages {
+			if oldest < 0 || when < f.pages[oldest] {
+				oldest = at
+			}
+		}
+		delete(f.pages, oldest)
+	}
+	return missing
+}
+
+func (m *slowMapping) WillNeed(off, n int64) { m.f.bring(off, n) }
+
+func (m *slowMapping) Populate(off, n int64) error {
+	m.f.waited += m.f.bring(off, n)
+	return nil
+}
+
+func (m *slowMapping) Resident(off, n int64) bool {
+	for at := off / m.f.ps; at*m.f.ps < off+n; at++ {
+		if _, ok := m.f.pages[at]; !ok {
+			return false
+		}
+	}
+	return m.f.tells
+}
+
+// A scan through a store that is not in memory waits for hardly any page, and reads each once; and so does the next one in a
+// process that knows all pages, where there is not memory for all of them. No scan read ahead at first: it waited for each leaf, and got two fifths of what a plain read of the file gets
+// where the system reads 128 KiB around what is touched.
+func TestReadahead(t *testing.T) {
+	const items = 200_000
+	m := newMemory(4096)
+	var tree Tree
+	tree.Init(page.BucketHeader{}, nil, nil, m)
+	for i := range items {
+		if _, err := tree.Put(numbered(i*7919%items), make([]byte, 100), false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m.commit()
+	h := tree.Header()
+	if h.Level < 2 {
+		t.Fatalf("a tree of level %d", h.Level)
+	}
+	for _, dir := range []int{+1, -1} {
+		for _, tells := range []bool{true, false} {
+			for _, room := range []int{1 << 20, 1024} {
+				t.Run(fmt.Sprintf("direction %d, tells %v, memory for %d pages", dir, tells, room), func(t *testing.T) {
+					f := &slowFile{ps: int64(m.ps), room: room, tells: tells, pages: make(map[int64]int)}
+					v := m.publishOn(t, func(raw vfs.File) vfs.File {
+						f.File = raw
+						return f
+					})
+					f.read, f.waited = 0, 0
+					var tree Tree
+					tree.Init(h, nil, &v, nil)
+					c := new(Cursor)
+					c.Init(&tree)
+					scan := func() {
+						n := 0
+						k, _, _, err := c.First()
+						if dir < 0 {
+							k, _, _, err = c.Last()
+						}
+						for ; k != nil && err == nil; n++ {
+							if dir < 0 {
+								k, _, _, err = c.Prev()
+							} else {
+								k, _, _, err = c.Next()
+							}
+						}
+						if n != items || err != nil {
+							t.Fatalf("a scan gives %d items, %v", n, err)
+						}
+					}
+					pages := len(m.pages)
+					scan()
+					t.Logf("%d pages: %d read, %d waited for", pages, f.read, f.waited)
+					// Where memory is short that has to be noticed first, and nobody tells it everywhere.
+					if f.waited > pages/20 && room > pages || f.waited > pages/10 && tells {
+						t.Errorf("the first scan of %d pages waited for %d", pages, f.waited)
+					}
+					if f.read > pages*5/4 && room > pages || f.read > pages*2 || f.read < pages {
+						t.Errorf("the first scan of %d pages read %d", pages, f.read)
+					}
+					f.read, f.waited = 0, 0
+					scan()
+					t.Logf("again: %d read, %d waited for", f.read, f.waited)
+					switch {
+					case room > pages || !tells: // nobody tells that pages are gone: they are read when they are touched
+						if f.read > 0 {
+							t.Errorf("the second scan of %d pages read %d that are in memory", pages, f.read)
+						}
+					case f.read < pages*4/5 || f.read > pages*5/4:
+						t.Errorf("the second scan of %d pages read %d of them ahead", pages, f.read)
+					case f.waited > pages/20:
+						t.Errorf("the second scan of %d pages waited for %d", pages, f.waited)
+					}
+				})
+			}
+		}
+	}
+}
+
+// A short look around reads hardly more than what is around each page that is touched anyway.
+func TestNoReadahead(t *testing.T) {
+	m := newMemory(4096)
+	var tree Tree
+	tree.Init(page.BucketHeader{}, nil, nil, m)
+	for i := range 60_000 {
+		if _, err := tree.Put(numbered(i), make([]byte, 100), false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m.commit()
+	f := &slowFile{ps: int64(m.ps), room: 1 << 20, tells: true, pages: make(map[int64]int)}
+	v := m.publishOn(t, func(raw vfs.File) vfs.File {
+		f.File = raw
+		return f
+	})
+	v.SetShort() // so that nothing around is read
+	f.read = 0
+	h := tree.Header()
+	tree.Init(h, nil, &v, nil)
+	var c Cursor
+	c.Init(&tree)
+	const looks = 10
+	for i := range looks {
+		if k, _, _, err := c.Seek(numbered(i*6000 + 17)); k == nil || err != nil {
+			t.Fatal(k, err)
+		}
+		for range 40 { // to the next leaf at least
+			if k, _, _, err := c.Next(); k == nil || err != nil {
+				t.Fatal(k, err)
+			}
+		}
+	}
+	if most := looks * (int(h.Level) + 4); f.read > most {
+		t.Errorf("%d short looks read %d pages, more than %d", looks, f.read, most)
+	}
+}

@@ -1,0 +1,109 @@
+package page
+
+import "time"
+
+// Who goes from leaf to leaf through a store that is not in memory would wait for the disk at each of them. So he asks the system for the next ones while he looks at
+// these. As long as there is memory it is done by groups of pages, since leaves that lie together are all wanted sooner or later. Where memory is short what comes along
+// is gone again before it is wanted: then each page is asked for by itself. A file of 1.5 GB with 300 MB of memory was read eight to fourteen times over by groups.
+
+// GroupPages is how many pages are a group: 64 KiB at 4 KiB a page.
+const GroupPages = warmPages
+
+// GroupOf returns the first page of the group that a page belongs to.
+func GroupOf(id ID) ID { return id &^ (GroupPages - 1) }
+
+// Here reports that n pages are in memory. False may mean that nobody can tell: see vfs.Mapping.Resident. Once it was true, Tells is.
+func (v *View) Here(id, n ID) bool {
+	off, length, ok := v.piece(id, n)
+	if !ok || !v.m.mapping.Resident(off, length) {
+		return false
+	}
+	if !v.m.f.tells.Load() {
+		v.m.f.tells.Store(true)
+	}
+	return true
+}
+
+// Tells reports that somebody can tell whether pages are in memory.
+func (v *View) Tells() bool { return v.m != nil && v.m.f.tells.Load() }
+
+// Was reports whether the group that page id belongs to has been found in memory, all of it, since the file was opened.
+func (v *View) Was(id ID) bool {
+	at, bit := groupBit(id)
+	return id < v.count && v.chunkOf(id).Load().warm[at].Load()&bit != 0
+}
+
+// setWarm notes that the group of page id is in memory.
+func (v *View) setWarm(id ID) {
+	at, bit := groupBit(id)
+	v.makeChunk(id).warm[at].Or(bit)
+}
+
+// groupBit is where a chunk has the bit of a page's group.
+func groupBit(id ID) (at ID, bit uint32) {
+	n := id % (1 << chunkBits) / GroupPages
+	return n / 32, 1 << (n % 32)
+}
+
+// Prefetch asks the system to read n pages from each of ids on, and waits for nothing. Those that do not exist do not matter.
+func (v *View) Prefetch(ids []ID, n ID) {
+	for i := 0; i < len(ids); {
+		off, length, ok := v.piece(ids[i], n)
+		for i++; ok && i < len(ids); i++ {
+			next, more, is := v.piece(ids[i], n)
+			if !is || next != off+length {
+				break
+			}
+			length += more
+		}
+		if ok {
+			v.m.mapping.WillNeed(off, length)
+		}
+	}
+}
+
+// Bring waits until n pages have been read, so that Page need not wait for each of them. What cannot be read is left to Page, which tells of it.
+func (v *View) Bring(id, n ID) {
+	off, length, ok := v.piece(id, n)
+	if ok && v.m.mapping.Populate(off, length) == nil && n == GroupPages {
+		v.setWarm(id)
+	}
+}
+
+// piece returns where n pages lie in the file, as far as they belong to the view.
+func (v *View) piece(id, n ID) (off, length int64, ok bool) {
+	if id < v.count {
+		return v.offset(id), v.offset(min(n, v.count-id)), true
+	}
+	return 0, 0, false
+}
+
+// aroundBytes is how much is read where a page is touched that is not in memory: once, since the process opened the file. After that the system reads such a page alone, so
+// that in a store which is larger than memory hardly more is read than is looked at. With 64 KiB random gets from 16 goroutines in a cold store of 1.5 GB came to 13 thousand a
+// second, with 256 KiB to 60, with a megabyte to no more.
+const aroundBytes = 256 << 10
+
+// around asks the system to read the pages around one, unless that was done before, or memory is short.
+func (v *View) around(id ID) {
+	n := max(ID(aroundBytes/v.size), GroupPages)
+	first := id &^ (n - 1)
+	at, bit := groupBit(first)
+	if v.makeChunk(id).asked[at].Or(bit)&bit == 0 && !v.Short() {
+		v.Prefetch([]ID{first}, n)
+	}
+}
+
+// shortFor is how long memory is held to be short after pages were found missing that had been there.
+const shortFor = 10 * time.Second
+
+// SetShort notes that the system has taken pages out of memory.
+func (v *View) SetShort() {
+	now := time.Now()
+	v.m.f.short.Store(&now)
+}
+
+// Short reports whether it has done so lately.
+func (v *View) Short() bool {
+	at := v.m.f.short.Load()
+	return at != nil && time.Since(*at) < shortFor
+}
