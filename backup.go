@@ -24,6 +24,8 @@ type image struct {
 	end   page.ID // pages of the state
 	meta  page.Meta
 	set   []byte // padded to whole pages
+
+	next page.ID // where to read on: see page
 }
 
 // newImage audits the state, since damage must not be copied as if it were sound, and lays out the copy.
@@ -60,8 +62,14 @@ func (im *image) slot(i int) []byte {
 	return p
 }
 
-// page returns page id of the copy; nil: it is not reached.
+// page returns page id of the copy; nil: it is not reached. Ids ascend: what comes is read ahead, for where memory is short it is gone since the audit.
 func (im *image) page(id page.ID) []byte {
+	if id >= im.next {
+		const ahead = 2 << 20 // bytes
+		n := page.ID(ahead / im.tx.db.pageSize)
+		im.audit.view.Prefetch([]page.ID{id}, n)
+		im.next = id + n/2
+	}
 	if !im.audit.used.has(id) {
 		return nil
 	}

@@ -243,9 +243,34 @@ func (c *check) separators(b page.Branch, in bounds) [][]byte {
 	return all
 }
 
+// ahead has the leaves below a branch read while the first of them are checked. See readahead.
+func (c *check) ahead(b page.Branch) {
+	v := c.t.v
+	const samples = 4 // to ask for each takes a third of the time that a check takes where everything is in memory
+	here := 0
+	for i := range samples {
+		if v.Here(b.Child(i*b.Count()/samples), 1) {
+			here++
+		}
+	}
+	if here == samples {
+		return
+	}
+	var missing []page.ID
+	for i := range b.Count() {
+		if id := b.Child(i); !v.Here(id, 1) {
+			missing = append(missing, id)
+		}
+	}
+	v.Prefetch(missing, 1)
+}
+
 // children checks the pages below a branch, and what it says of them.
 func (c *check) children(b page.Branch, level int, separators [][]byte) (items uint64, ok bool) {
 	id, ok := page.IDOf(b), true
+	if level == 1 && c.t.w == nil && b.Count() > 0 {
+		c.ahead(b)
+	}
 	for i := range b.Count() {
 		n, refs, known := c.visit(b.Child(i), level-1, page.BornOf(b), bounds{separators[i], separators[i+1]}, Place{id, b.ChildAt(i)}, false)
 		if !known {

@@ -145,6 +145,32 @@ func TestReadahead(t *testing.T) {
 	}
 }
 
+// Who checks a tree waits for hardly any page either. With memory for a fifth of it a check had read each page many times over.
+func TestCheckReadsAhead(t *testing.T) {
+	m := newMemory(4096)
+	var tree Tree
+	tree.Init(page.BucketHeader{}, nil, nil, m)
+	for i := range 100_000 {
+		if _, err := tree.Put(numbered(i*7919%100_000), make([]byte, 100), false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m.commit()
+	h, pages := tree.Header(), len(m.pages)
+	f := &slowFile{ps: int64(m.ps), room: pages / 5, tells: true, pages: make(map[int64]int)}
+	v := m.publishOn(t, func(raw vfs.File) vfs.File {
+		f.File = raw
+		return f
+	})
+	v.SetShort() // or all that lies around a page would be read once besides
+	f.read, f.waited = 0, 0
+	tree.Init(h, nil, &v, nil)
+	tree.Check(Checker{Found: func(err *page.CorruptError) { t.Error(err) }})
+	if f.read < pages || f.read > pages*6/5 || f.waited > pages/20 {
+		t.Errorf("a check of %d pages read %d, and waited for %d", pages, f.read, f.waited)
+	}
+}
+
 // A short look around reads hardly more than what is around each page that is touched anyway.
 func TestNoReadahead(t *testing.T) {
 	m := newMemory(4096)
