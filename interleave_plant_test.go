@@ -135,7 +135,7 @@ func TestInterleavingsPlants(t *testing.T) {
 					t.Fatalf("%s has not once: %s (%v)", e.File, e.Old, err)
 				}
 			}
-			if !*plantedFaults || *plantedThird >= 0 && i%3 != *plantedThird%3 {
+			if !*plantedFaults || *plantedPart >= 0 && i%8 != *plantedPart%8 {
 				return
 			}
 			r := woven()
