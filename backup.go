@@ -64,14 +64,14 @@ func (im *image) slot(i int) []byte {
 
 // page returns page id of the copy; nil: it is not reached. Ids ascend: what comes is read ahead, for where memory is short it is gone since the audit.
 func (im *image) page(id page.ID) []byte {
+	if !im.audit.used.has(id) {
+		return nil
+	}
 	if id >= im.next {
 		const ahead = 2 << 20 // bytes
 		n := page.ID(ahead / im.tx.db.pageSize)
 		im.audit.view.Prefetch([]page.ID{id}, n)
 		im.next = id + n/2
-	}
-	if !im.audit.used.has(id) {
-		return nil
 	}
 	return im.audit.raw(id)
 }

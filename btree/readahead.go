@@ -173,6 +173,9 @@ func (r *readahead) next(c *Cursor) page.ID {
 			return 0
 		}
 		r.branch, r.i = b.Child(r.parent), -1
+		if v := c.t.v; !v.Here(r.branch, 1) && !v.Bring(r.branch, 1) {
+			return 0 // to touch it would be a fault, and the cursor may never come so far
+		}
 		if behind := r.parent + r.dir; uint(behind) < uint(b.Count()) {
 			if id := b.Child(behind); !c.t.v.Here(id, 1) {
 				c.t.v.Prefetch([]page.ID{id}, 1) // read by the time that the leaves of this one have been looked at

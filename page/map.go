@@ -207,7 +207,9 @@ func (v *View) warm(id ID) bool {
 	if !v.Here(GroupOf(id), GroupPages) {
 		return false
 	}
-	v.setWarm(id)
+	if GroupOf(id)+GroupPages <= v.count { // else pages may come behind it that were not asked about
+		v.setWarm(id)
+	}
 	return true
 }
 

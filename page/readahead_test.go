@@ -13,16 +13,16 @@ func TestPrefetch(t *testing.T) {
 	v := viewOf(t, f)
 	fake.take()
 	v.Prefetch([]ID{0, 16, 32, 64, 112, 96, 128, 144, 160, 1<<32 - 16}, GroupPages)
-	wantCalls(t, fake, "groups", "willneed 196608@0", "willneed 65536@262144", "willneed 65536@458752", "willneed 65536@393216", "willneed 90112@524288")
+	wantCalls(t, fake, "groups", "willneed 131072@0", "willneed 65536@131072", "willneed 65536@262144", "willneed 65536@458752", "willneed 65536@393216", "willneed 90112@524288")
 	v.Prefetch([]ID{7, 8, 10, 9, 149, 150}, 1)
 	wantCalls(t, fake, "pages", "willneed 8192@28672", "willneed 4096@40960", "willneed 4096@36864", "willneed 4096@610304")
 }
 
 // The pages of a group that was brought make no calls of their own; but they are looked at as ever.
 func TestBring(t *testing.T) {
-	f, fake := newTestFile(t, 40)
+	f, fake := newTestFile(t, 48)
 	v := viewOf(t, f)
-	for id := ID(2); id < 40; id++ {
+	for id := ID(2); id < 48; id++ {
 		must(t, f.Write(id, leafPage(id, 1)))
 	}
 	damaged := leafPage(18, 1)
@@ -31,8 +31,8 @@ func TestBring(t *testing.T) {
 	fake.take()
 	v.Bring(16, GroupPages)
 	v.Bring(32, GroupPages)
-	wantCalls(t, fake, "bring", "populate 65536@65536", "populate 32768@131072")
-	for id := ID(16); id < 40; id++ {
+	wantCalls(t, fake, "bring", "populate 65536@65536", "populate 65536@131072")
+	for id := ID(16); id < 48; id++ {
 		_, err := v.Page(id)
 		if id == 18 {
 			wantCorrupt(t, "page", err, id, "checksum")
@@ -44,7 +44,7 @@ func TestBring(t *testing.T) {
 	v.Bring(15, 1)
 	_, err := v.Page(15)
 	must(t, err)
-	wantCalls(t, fake, "page 15, which came without its group", "populate 4096@61440", "willneed 163840@0", "populate 4096@61440")
+	wantCalls(t, fake, "page 15, which came without its group", "populate 4096@61440", "willneed 131072@0", "willneed 65536@131072", "populate 4096@61440")
 	fake.fail = func(call string) error {
 		if strings.HasPrefix(call, "populate") {
 			return vfs.ErrFault
@@ -69,7 +69,7 @@ func TestAround(t *testing.T) {
 		_, err := v.Page(id)
 		must(t, err)
 	}
-	wantCalls(t, fake, "three pages", "willneed 262144@262144", "populate 4096@286720", "populate 4096@290816", "willneed 32768@786432", "populate 4096@815104")
+	wantCalls(t, fake, "three pages", "willneed 131072@262144", "willneed 131072@393216", "populate 4096@286720", "populate 4096@290816", "willneed 32768@786432", "populate 4096@815104")
 	v.SetShort()
 	if !v.Short() {
 		t.Error("memory is not short")

@@ -13,5 +13,5 @@ func Anonymous() (File, error) {
 	if err != nil {
 		return temporary() // a kernel or a sandbox without the call
 	}
-	return &osFile{f: os.NewFile(uintptr(fd), "memory"), fd: fd, writable: true}, nil
+	return &osFile{f: os.NewFile(uintptr(fd), "memory"), fd: fd, writable: true, tells: true}, nil
 }

@@ -34,14 +34,7 @@ func newMapping(fd int, length int64, writable bool) (*mapping, error) {
 	}
 	m := &mapping{base: base, writable: writable}
 	m.length.Store(length)
-	m.adviseRandom()
 	return m, nil
-}
-
-// adviseRandom asks the kernel not to read around what is touched: it would take what is set for the device, 128 KiB or 8 MiB, at each fault, for files that
-// are read one by one from begin to end. Who touches pages here knows better what comes next, and asks for it: see WillNeed.
-func (m *mapping) adviseRandom() {
-	_ = unix.Madvise(m.Bytes(), unix.MADV_RANDOM) // advice; nothing depends on it
 }
 
 // roundUp rounds a length up to whole OS pages; false when it does not fit
