@@ -78,7 +78,7 @@ func TestCopiesReadAhead(t *testing.T) {
 		}))
 		to := 2 * int64(db.pageSize)
 		for i := 0; i < len(fsys.ends); i += 2 {
-			if from := fsys.ends[i]; from > to {
+			if from := fsys.ends[i]; from > to+64<<10 { // what is free between two pages need not be asked for
 				t.Errorf("%s asks for nothing between %d and %d", name, to, from)
 			}
 			to = max(to, fsys.ends[i+1])
