@@ -1,6 +1,7 @@
 package btree
 
 import (
+	"container/list"
 	"fmt"
 	"testing"
 
@@ -14,10 +15,10 @@ type slowFile struct {
 	ps     int64
 	room   int  // pages in memory at most
 	tells  bool // whether a page is in memory
-	pages  map[int64]int
-	now    int
-	read   int // pages from the disk
-	waited int // pages that somebody waited for who had not asked for them before
+	pages  map[int64]*list.Element
+	order  *list.List // of pages, the one asked for last in front
+	read   int        // pages from the disk
+	waited int        // pages that somebody waited for who had not asked for them before
 }
 
 type slowMapping struct {
@@ -30,24 +31,20 @@ func (f *slowFile) Map(length int64) (vfs.Mapping, error) {
 	return &slowMapping{m, f}, err
 }
 
+// bring is quick, since memory that was found to be short is so for some seconds only.
 func (f *slowFile) bring(off, n int64) (missing int) {
 	for at := off / f.ps; at*f.ps < off+n; at++ {
-		if _, ok := f.pages[at]; !ok {
-			missing++
+		if e := f.pages[at]; e != nil {
+			f.order.MoveToFront(e)
+			continue
 		}
-		f.now++
-		f.pages[at] = f.now
+		missing++
+		f.pages[at] = f.order.PushFront(at)
+		if len(f.pages) > f.room {
+			delete(f.pages, f.order.Remove(f.order.Back()).(int64))
+		}
 	}
 	f.read += missing
-	for len(f.pages) > f.room {
-		oldest := int64(-1)
-		for at, when := range f.pages {
-			if oldest < 0 || when < f.pages[oldest] {
-				oldest = at
-			}
-		}
-		delete(f.pages, oldest)
-	}
 	return missing
 }
 
@@ -89,7 +86,7 @@ func TestReadahead(t *testing.T) {
 		for _, tells := range []bool{true, false} {
 			for _, room := range []int{1 << 20, 1024} {
 				t.Run(fmt.Sprintf("direction %d, tells %v, memory for %d pages", dir, tells, room), func(t *testing.T) {
-					f := &slowFile{ps: int64(m.ps), room: room, tells: tells, pages: make(map[int64]int)}
+					f := &slowFile{ps: int64(m.ps), room: room, tells: tells, pages: make(map[int64]*list.Element), order: list.New()}
 					v := m.publishOn(t, func(raw vfs.File) vfs.File {
 						f.File = raw
 						return f
@@ -157,7 +154,7 @@ func TestCheckReadsAhead(t *testing.T) {
 	}
 	m.commit()
 	h, pages := tree.Header(), len(m.pages)
-	f := &slowFile{ps: int64(m.ps), room: pages / 5, tells: true, pages: make(map[int64]int)}
+	f := &slowFile{ps: int64(m.ps), room: pages / 5, tells: true, pages: make(map[int64]*list.Element), order: list.New()}
 	v := m.publishOn(t, func(raw vfs.File) vfs.File {
 		f.File = raw
 		return f
@@ -182,7 +179,7 @@ func TestNoReadahead(t *testing.T) {
 		}
 	}
 	m.commit()
-	f := &slowFile{ps: int64(m.ps), room: 1 << 20, tells: true, pages: make(map[int64]int)}
+	f := &slowFile{ps: int64(m.ps), room: 1 << 20, tells: true, pages: make(map[int64]*list.Element), order: list.New()}
 	v := m.publishOn(t, func(raw vfs.File) vfs.File {
 		f.File = raw
 		return f
