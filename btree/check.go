@@ -271,7 +271,7 @@ func (c *check) children(b page.Branch, level int, separators [][]byte) (items u
 	id, ok := page.IDOf(b), true
 	for i := range b.Count() {
 		if level == 1 && c.t.w == nil {
-			if n := max(mostAhead/c.t.v.PageSize(), firstAhead); i%(n/2) == 0 {
+			if n := leavesAhead(c.t.v); i%(n/2) == 0 {
 				c.ahead(b, i, n)
 			}
 		}

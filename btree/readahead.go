@@ -38,6 +38,9 @@ const (
 	sampleKnown, sampleNew = 256, 8
 )
 
+// leavesAhead is how many leaves are asked for ahead at most.
+func leavesAhead(v *page.View) int { return max(mostAhead/v.PageSize(), firstAhead) }
+
 // ahead is called when the cursor is about to look at leaf id, to which its path leads: while it reads ahead, at some others, and at those that the process does not know.
 func (c *Cursor) ahead(id page.ID, dir int) {
 	v, r := c.t.v, c.reading
@@ -113,7 +116,7 @@ func (r *readahead) look(c *Cursor) {
 		r.start(c)
 	}
 	v := c.t.v
-	r.most = min(max(2*r.most, firstAhead), max(mostAhead/v.PageSize(), firstAhead))
+	r.most = min(max(2*r.most, firstAhead), leavesAhead(v))
 	var units []page.ID
 	for r.lead < r.most {
 		id := r.next(c)

@@ -46,12 +46,12 @@ const chunkBits = 14
 
 type markChunk struct {
 	marks [1 << chunkBits]atomic.Uint64
-	warm  [1 << chunkBits / warmPages / 32]atomic.Uint32 // a bit for each warmPages pages: see View.warm
-	asked [1 << chunkBits / warmPages / 32]atomic.Uint32 // the same: see View.around
+	warm  [1 << chunkBits / GroupPages / 32]atomic.Uint32 // a bit for each GroupPages pages: see View.warm
+	asked [1 << chunkBits / GroupPages / 32]atomic.Uint32 // the same: see View.around
 }
 
-// warmPages is how many pages are asked about at once, and as many as Linux maps at a fault if they are there, 64 KiB, at 4 KiB a page.
-const warmPages = 16
+// GroupPages is how many pages are a group: they are asked about, and asked for, at once. Linux maps as many at a fault if they are there: 64 KiB, at 4 KiB a page.
+const GroupPages = 16
 
 // noMarks stands in a directory for chunks not made yet, so that looking up a mark needs no case for them. It is
 // never written to.

@@ -6,9 +6,6 @@ import "time"
 // these. As long as there is memory it is done by groups of pages, since leaves that lie together are all wanted sooner or later. Where memory is short what comes along
 // is gone again before it is wanted: then each page is asked for by itself. A file of 1.5 GB with 300 MB of memory was read eight to fourteen times over by groups.
 
-// GroupPages is how many pages are a group: 64 KiB at 4 KiB a page.
-const GroupPages = warmPages
-
 // GroupOf returns the first page of the group that a page belongs to.
 func GroupOf(id ID) ID { return id &^ (GroupPages - 1) }
 
