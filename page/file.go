@@ -41,6 +41,8 @@ type File struct {
 	failed atomic.Pointer[error]     // the first error of a sync
 	tells  atomic.Bool               // see View.Tells
 	short  atomic.Pointer[time.Time] // when memory was found to be short; nil: never
+	around atomic.Int32              // how many are reading what lies around a page
+	eager  int64                     // eagerBytes, but for tests
 }
 
 // Option changes what NewFile does.
@@ -62,6 +64,7 @@ func NewFile(f vfs.File, pageSize int, opt ...Option) (*File, error) {
 	p := &File{
 		f:           f,
 		name:        filepath.Base(f.Name()),
+		eager:       eagerBytes,
 		pageSize:    pageSize,
 		shift:       uint8(bits.TrailingZeros(uint(pageSize))),
 		reservation: firstReservation,

@@ -182,8 +182,7 @@ func (v *View) load(id ID) ([]byte, error) {
 		return nil, v.corrupt(id, fmt.Sprintf("page number is not in %d to %d", FirstID, max(v.count, 1)-1), nil)
 	}
 	if !v.warm(id) {
-		v.around(id)
-		if err := v.m.mapping.Populate(v.offset(id), int64(v.size)); err != nil {
+		if err := v.fetch(id); err != nil {
 			return nil, v.corrupt(id, "cannot be read", err)
 		}
 	}

@@ -78,7 +78,7 @@ func TestMarkEndsWithRebirth(t *testing.T) {
 	fake.take()
 	_, err = v.Page(3)
 	must(t, err)
-	wantCalls(t, fake, "reborn", "populate 4096@12288")
+	wantCalls(t, fake, "reborn", "willneed 4096@12288", "populate 4096@12288")
 
 	reborn = leafPage(3, 7)
 	reborn[ps-1] ^= 1
@@ -282,7 +282,7 @@ func TestWarmPagesAreAskedForTogether(t *testing.T) {
 		_, err := v.Page(id)
 		must(t, err)
 	}
-	wantCalls(t, fake, "not all are in memory", "resident 65536@262144", "willneed 65536@262144", "populate 4096@286720", "resident 65536@262144", "populate 4096@290816")
+	wantCalls(t, fake, "not all are in memory", "resident 65536@262144", "willneed 65536@262144", "populate 4096@286720", "resident 65536@262144", "willneed 4096@290816", "populate 4096@290816")
 	bad := leafPage(5, 6)
 	bad[ps-1] ^= 1
 	_, err := fake.File.WriteAt(bad, 5*ps)
@@ -302,7 +302,7 @@ func TestOldViewFindsNewChunk(t *testing.T) {
 	fake.take()
 	_, err = old.Page(3)
 	must(t, err)
-	wantCalls(t, fake, "first", "populate 4096@12288")
+	wantCalls(t, fake, "first", "willneed 4096@12288", "populate 4096@12288")
 	_, err = old.Page(3)
 	must(t, err)
 	wantCalls(t, fake, "second")

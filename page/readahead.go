@@ -82,18 +82,39 @@ func (v *View) piece(id, n ID) (off, length int64, ok bool) {
 	return 0, 0, false
 }
 
-// aroundBytes is how much is read where a page is touched that is not in memory: once, since the process opened the file. After that it is left to the system, which reads as much as is
-// set for the device.
+// aroundBytes is how much is read around a page that is touched and not in memory: once, since the process opened the file.
 const aroundBytes = 256 << 10
 
-// around asks the system to read the pages around one, unless that was done before, or memory is short.
-func (v *View) around(id ID) {
-	n := max(ID(aroundBytes/v.size), GroupPages)
-	first := id &^ (n - 1)
-	at, bit := groupBit(first)
-	if !v.Short() && v.makeChunk(id).asked[at].Or(bit)&bit == 0 {
-		v.Prefetch([]ID{first}, n)
+// Reading around each page brings a file into memory as fast as the disk can, and until it is there the gets wait for more than they want. With a store of
+// 3 GB, 16 goroutines and a disk of 600 MB/s, there were 3 to 20 thousand gets a second for two seconds, and a million after three; with each page read for itself 13 to 20 thousand from the
+// beginning, for minutes. So a file above eagerBytes, which would take longer than anybody wants to wait, is read page by page, and only by so many
+// at a time around a page.
+const (
+	eagerBytes = 4 << 30
+	fewAround  = 2
+)
+
+// fetch reads page id, which may not be in memory, and has what lies around it read, unless that was done before, or memory is short. That is never left to the system, which reads
+// around as much as is set for the device: 128 KiB mostly, or 8 MiB.
+func (v *View) fetch(id ID) error {
+	off, size := v.offset(id), int64(v.size)
+	if n := max(ID(aroundBytes/v.size), GroupPages); !v.Short() {
+		first := id &^ (n - 1)
+		at, bit := groupBit(first)
+		asked := &v.makeChunk(id).asked[at]
+		if asked.Load()&bit == 0 {
+			busy := &v.m.f.around
+			if few := busy.Add(1) <= fewAround; (few || v.offset(v.count) <= v.m.f.eager) && asked.Or(bit)&bit == 0 {
+				v.Prefetch([]ID{first}, n)
+				err := v.m.mapping.Populate(off, size)
+				busy.Add(-1)
+				return err
+			}
+			busy.Add(-1)
+		}
 	}
+	v.m.mapping.WillNeed(off, size)
+	return v.m.mapping.Populate(off, size)
 }
 
 // shortFor is how long memory is held to be short after pages were found missing that had been there.
