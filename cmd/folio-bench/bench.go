@@ -17,15 +17,16 @@ var le = binary.LittleEndian
 
 // config is what the flags say about the size of the work.
 type config struct {
-	N      int           // records
-	Value  int           // bytes in a value
-	LoadTx int           // records in a transaction of a load
-	Batch  int           // records in a transaction of a batch
-	Bytes  int64         // of large values, for each of their sizes, at most
-	Free   int           // free pages of the store that has many
-	Cold   int64         // bytes of values in the store that is read cold
-	Time   time.Duration // of the workloads that have no other end
-	Verify bool          // read everything after each workload
+	N        int           // records
+	Value    int           // bytes in a value
+	LoadTx   int           // records in a transaction of a load
+	Batch    int           // records in a transaction of a batch
+	Bytes    int64         // of large values, for each of their sizes, at most
+	Free     int           // free pages of the store that has many
+	Cold     int64         // bytes of values in the store that is read cold
+	ColdRate int           // gets a second from it at most; 0: as many as there can be
+	Time     time.Duration // of the workloads that have no other end
+	Verify   bool          // read everything after each workload
 }
 
 // allRecords is the number of records of a full series.

@@ -212,3 +212,23 @@ func TestRatio(t *testing.T) {
 		t.Errorf("median of four is %g", m)
 	}
 }
+
+// TestColdRate: gets from the cold store keep to the rate that is asked for, which bounds them from above whatever the machine does.
+func TestColdRate(t *testing.T) {
+	c := config{N: 1000, Value: 150, LoadTx: 1000, Batch: 10, Bytes: 1, Free: 1, Cold: 100_000, ColdRate: 2000, Time: 50 * time.Millisecond}
+	s := &series{Config: c, inProcess: true}
+	st := &seat{dir: filepath.Join(t.TempDir(), "folio")}
+	for _, w := range workloads {
+		if w.name != "cold" {
+			continue
+		}
+		out, err := s.one(st, engines["folio"], w)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rate := out.Metrics[0].Value * 1000
+		if most := float64(c.ColdRate) + 16/c.Time.Seconds(); rate == 0 || rate > most {
+			t.Errorf("%.0f gets a second, want at most %.0f", rate, most)
+		}
+	}
+}

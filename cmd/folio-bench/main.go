@@ -49,6 +49,7 @@ func run(args []string, out io.Writer) error {
 	flags.Int64Var(&s.Config.Bytes, "bytes", 0, "bytes of large values, for each of their sizes, at most (default: 256 MiB"+share)
 	flags.IntVar(&s.Config.Free, "free", 0, "free pages of the store that has many (default: a million"+share)
 	flags.Int64Var(&s.Config.Cold, "cold", 0, "bytes of values in the store that is read cold (default: 2 GiB"+share)
+	flags.IntVar(&s.Config.ColdRate, "cold-rate", 0, "gets a second from that store at most, to see what they leave to a computing goroutine (default: as many as there can be)")
 	flags.DurationVar(&s.Config.Time, "time", 3*time.Second, "of each workload that has no other end, and of large puts at most")
 	flags.BoolVar(&s.Config.Verify, "verify", false, "read and check everything after each workload")
 	flags.IntVar(&s.Runs, "runs", 3, "how often the whole list is run; the table shows medians")
@@ -71,7 +72,7 @@ func run(args []string, out io.Writer) error {
 		return nil
 	}
 	s.Config.fillIn()
-	if s.Config.N < 10 || s.Config.Bytes < 1 || s.Config.Free < 1 || s.Config.Cold < 1 || s.Config.Value < stampSize || s.Config.LoadTx < 1 || s.Config.Batch < 1 || s.Runs < 1 {
+	if s.Config.N < 10 || s.Config.Bytes < 1 || s.Config.Free < 1 || s.Config.Cold < 1 || s.Config.ColdRate < 0 || s.Config.Value < stampSize || s.Config.LoadTx < 1 || s.Config.Batch < 1 || s.Runs < 1 {
 		return fmt.Errorf("too small: at least 10 records, %d bytes in a value, and 1 of everything else", stampSize)
 	}
 	if *from != "" {
