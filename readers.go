@@ -76,7 +76,7 @@ type pinShard struct {
 }
 
 // pinShards is the number of shards: some for each processor that runs Go code, because a
-// reader picks its shard at random.
+// reader picks its shard by chance: by where its stack lies.
 var pinShards = func() int {
 	n := 4
 	for n < 4*runtime.GOMAXPROCS(0) && n < 64 {
