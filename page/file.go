@@ -41,7 +41,7 @@ type File struct {
 	failed atomic.Pointer[error]     // the first error of a sync
 	tells  atomic.Bool               // see View.Tells
 	short  atomic.Pointer[time.Time] // when memory was found to be short; nil: never
-	around atomic.Int32              // how many are reading what lies around a page
+	around atomic.Int64              // how many are reading what lies around a page
 	eager  int64                     // eagerBytes, but for tests
 }
 
