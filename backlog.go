@@ -216,7 +216,7 @@ func (tx *Tx) beginTree() {
 	db.reclaimLocked()
 	db.pager.begin(tx.id)
 	db.pager.putting = tx.puts
-	tx.root.tree.Init(db.head.root, nil, nil, &db.pager)
+	tx.root.tree.Init(db.head.root, nil, &db.pager.view, &db.pager)
 	tx.root.sequence = db.head.root.Sequence
 }
 
@@ -251,7 +251,7 @@ func (b *Bucket) reopen() error {
 		}
 		h, image := page.DecodeBucket(value)
 		c.sequence = h.Sequence
-		c.tree.Init(h, image, nil, &b.tx.db.pager)
+		c.tree.Init(h, image, &b.tx.db.pager.view, &b.tx.db.pager)
 		if err := c.reopen(); err != nil {
 			return err
 		}

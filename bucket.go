@@ -427,7 +427,7 @@ func (b *Bucket) adopt(name, value []byte) *Bucket {
 	if tx.deferred {
 		c.tree.Init(h, image, &tx.snapshot.view, nil)
 	} else {
-		c.tree.Init(h, image, nil, &tx.db.pager)
+		c.tree.Init(h, image, &tx.db.pager.view, &tx.db.pager)
 	}
 	b.enlist(c)
 	return c

@@ -270,7 +270,7 @@ func (c *check) ahead(b page.Branch, i, n int) {
 func (c *check) children(b page.Branch, level int, separators [][]byte) (items uint64, ok bool) {
 	id, ok := page.IDOf(b), true
 	for i := range b.Count() {
-		if level == 1 && c.t.w == nil {
+		if level == 1 && c.t.v != nil {
 			if n := leavesAhead(c.t.v); i%(n/2) == 0 {
 				c.ahead(b, i, n)
 			}

@@ -302,7 +302,7 @@ func (c *Cursor) turn(dir int) (bool, error) {
 		if j := i + 2*dir; level == 1 && t.w == nil && j >= 0 && j < b.Count() {
 			t.v.Ahead(b.Child(j))
 		}
-		if level == 1 && t.w == nil {
+		if level == 1 && t.v != nil {
 			if c.turns++; c.reading != nil || c.turns%sampleKnown == 0 || !t.v.Known(id) {
 				c.ahead(id, dir)
 			}
@@ -336,9 +336,9 @@ func (c *Cursor) down(p []byte, id page.ID, level, dir int) error {
 			if j := i + dir; j >= 0 && j < b.Count() {
 				c.t.v.Ahead(b.Child(j))
 			}
-			if c.reading != nil {
-				c.ahead(id, dir)
-			}
+		}
+		if level == 1 && c.reading != nil {
+			c.ahead(id, dir)
 		}
 		var err error
 		if p, err = c.t.load(id, level-1, page.BornOf(p)); err != nil {

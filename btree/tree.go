@@ -61,7 +61,7 @@ type Writer interface {
 
 // Tree is the tree of one bucket as of one transaction. Init readies it; it must not be copied while cursors use it.
 type Tree struct {
-	v     *page.View // where pages come from if w is nil
+	v     *page.View // where pages come from if w is nil; otherwise those that w has in the file; nil: nobody reads ahead
 	w     Writer     // nil: the tree is only read
 	image page.Leaf  // the items of a tree that is kept in its parent's leaf; nil: none
 	items uint64
@@ -73,7 +73,7 @@ type Tree struct {
 }
 
 // Init makes t the tree that h describes; image is what follows h in the bucket's entry, as page.DecodeBucket returns it.
-// Pages come from w, or, where it is nil, from v: then the tree is only read.
+// Pages come from w, or, where it is nil, from v: then the tree is only read. With w, v is where cursors read ahead, and may be nil.
 func (t *Tree) Init(h page.BucketHeader, image []byte, v *page.View, w Writer) {
 	// One by one: a literal is made elsewhere and copied, which took half of the time of opening a bucket.
 	t.v, t.w, t.image, t.last = v, w, nil, nil
