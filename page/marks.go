@@ -47,7 +47,7 @@ const chunkBits = 14
 type markChunk struct {
 	marks [1 << chunkBits]atomic.Uint64
 	warm  [1 << chunkBits / GroupPages / 32]atomic.Uint32 // a bit for each GroupPages pages: see View.warm
-	asked [1 << chunkBits / GroupPages / 32]atomic.Uint32 // the same: see View.fetch
+	asked [1 << chunkBits / GroupPages / 32]atomic.Uint32 // the same: see View.startAround
 }
 
 // GroupPages is how many pages are a group: they are asked about, and asked for, at once. Linux maps as many at a fault if they are there: 64 KiB, at 4 KiB a page.

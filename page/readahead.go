@@ -94,27 +94,35 @@ const (
 	fewAround  = 2
 )
 
-// fetch reads page id, which may not be in memory, and has what lies around it read, unless that was done before, or memory is short. That is never left to the system, which reads
-// around as much as is set for the device: 128 KiB mostly, or 8 MiB.
+// fetch reads page id, which may not be in memory, with what lies around it or alone. That is never left to the system, which reads around as much as is set for
+// the device: 128 KiB mostly, or 8 MiB.
 func (v *View) fetch(id ID) error {
 	off, size := v.offset(id), int64(v.size)
-	if n := max(ID(aroundBytes/v.size), GroupPages); !v.Short() {
-		first := id &^ (n - 1)
-		at, bit := groupBit(first)
-		asked := &v.makeChunk(id).asked[at]
-		if asked.Load()&bit == 0 {
-			busy := &v.m.f.around
-			if few := busy.Add(1) <= fewAround; (few || v.offset(v.count) <= v.m.f.eager) && asked.Or(bit)&bit == 0 {
-				v.Prefetch([]ID{first}, n)
-				err := v.m.mapping.Populate(off, size)
-				busy.Add(-1)
-				return err
-			}
-			busy.Add(-1)
-		}
+	if v.startAround(id) {
+		defer v.m.f.around.Add(-1)
+	} else {
+		v.m.mapping.WillNeed(off, size)
 	}
-	v.m.mapping.WillNeed(off, size)
 	return v.m.mapping.Populate(off, size)
+}
+
+// startAround asks for the pages around page id, unless that was done before, memory is short, or the file is large and others are at it. It reports whether it did; then the caller counts
+// in File.around until the page is there.
+func (v *View) startAround(id ID) bool {
+	n := max(ID(aroundBytes/v.size), GroupPages)
+	first := id &^ (n - 1)
+	at, bit := groupBit(first)
+	asked := &v.makeChunk(id).asked[at]
+	if v.Short() || asked.Load()&bit != 0 {
+		return false
+	}
+	f := v.m.f
+	if f.around.Add(1) > fewAround && v.offset(v.count) > f.eager || asked.Or(bit)&bit != 0 {
+		f.around.Add(-1)
+		return false
+	}
+	v.Prefetch([]ID{first}, n)
+	return true
 }
 
 // shortFor is how long memory is held to be short after pages were found missing that had been there.

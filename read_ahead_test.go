@@ -13,8 +13,10 @@ import (
 // askedFS notes what the mappings of its files are asked to read ahead.
 type askedFS struct {
 	vfs.FS
-	mu   sync.Mutex
-	ends []int64
+	absent bool // nothing passes for being in memory
+	mu     sync.Mutex
+	ends   []int64
+	groups int // how often more than a page was waited for
 }
 
 type askedFile struct {
@@ -48,6 +50,75 @@ func (m *askedMapping) WillNeed(off, n int64) {
 	m.fs.ends = append(m.fs.ends, off, off+n)
 	m.fs.mu.Unlock()
 	m.Mapping.WillNeed(off, n)
+}
+
+func (m *askedMapping) Resident(off, n int64) bool {
+	return !m.fs.absent && m.Mapping.Resident(off, n)
+}
+
+func (m *askedMapping) Populate(off, n int64) error {
+	m.fs.mu.Lock()
+	if n > 4096 {
+		m.fs.groups++
+	}
+	m.fs.mu.Unlock()
+	return m.Mapping.Populate(off, n)
+}
+
+// Scans in a write transaction that has come to the tree read ahead, in all ways in which a bucket's tree comes there.
+func TestWritersReadAhead(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "app.db")
+	fill := func(b *Bucket) (err error) {
+		for i := 0; err == nil && i < 20_000; i++ {
+			err = b.Put(benchKey(uint64(i)), benchValue)
+		}
+		return err
+	}
+	db, err := Open(name, nil)
+	must(t, err)
+	must(t, db.Update(func(tx *Tx) error {
+		b, err := tx.CreateBucket([]byte("b"))
+		must(t, err)
+		must(t, fill(b))
+		return fill(tx.Root())
+	}))
+	must(t, db.Close())
+	for how, bucket := range map[string]func(tx *Tx) *Bucket{
+		"the root": func(tx *Tx) *Bucket {
+			must(t, tx.Root().Put([]byte("x"), nil))
+			return tx.Root()
+		},
+		"a bucket opened before": func(tx *Tx) *Bucket {
+			b := tx.Bucket([]byte("b"))
+			must(t, b.Put([]byte("x"), nil))
+			return b
+		},
+		"a bucket opened afterwards": func(tx *Tx) *Bucket {
+			_, err := tx.CreateBucket([]byte("other"))
+			must(t, err)
+			return tx.Bucket([]byte("b"))
+		},
+	} {
+		fsys := &askedFS{FS: vfs.OS, absent: true}
+		db, err := Open(name, &Options{fs: fsys})
+		must(t, err)
+		tx, err := db.Begin(true)
+		must(t, err)
+		b := bucket(tx)
+		fsys.groups = 0
+		n := 0
+		for range b.All() {
+			n++
+		}
+		if !tx.holdsTree || n < 20_000 {
+			t.Fatalf("%s: %d items, the transaction holds the tree %v", how, n, tx.holdsTree)
+		}
+		if fsys.groups < 10 { // of some fifty
+			t.Errorf("%s: %d groups of pages were read ahead", how, fsys.groups)
+		}
+		must(t, tx.Rollback())
+		must(t, db.Close())
+	}
 }
 
 // Copies read ahead. Where memory is short, what the audit has read is gone when a copy comes to it, and waited for again.
