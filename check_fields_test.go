@@ -202,27 +202,37 @@ var fieldDamages = []struct {
 	}},
 	{"entry outside the heap", func(d *fieldDamage) (page.ID, int, int) {
 		id, l, i := d.entry("k05")
-		at := 32 + 4*l.Count() + 8*i
+		at := 32 + 4*l.Count() + 6*i
 		d.set(id, at, 2, 33)
 		return id, at, 2
 	}},
 	{"entry past the page", func(d *fieldDamage) (page.ID, int, int) {
 		id, l, i := d.entry("k05")
-		at := 32 + 4*l.Count() + 8*i
+		at := 32 + 4*l.Count() + 6*i
 		d.set(id, at, 2, sweepPage-1)
 		return id, at, 2
 	}},
 	{"length of a key", func(d *fieldDamage) (page.ID, int, int) {
 		id, l, i := d.entry("k05")
-		at := 32 + 4*l.Count() + 8*i + 2
+		at := 32 + 4*l.Count() + 6*i + 2
 		d.set(id, at, 2, 0xffff)
 		return id, at, 2
 	}},
 	{"length of a value", func(d *fieldDamage) (page.ID, int, int) {
 		id, l, i := d.entry("k05")
-		at := 32 + 4*l.Count() + 8*i + 4
-		d.set(id, at, 4, 1<<31-1)
+		at := 32 + 4*l.Count() + 6*i + 4
+		d.set(id, at, 2, 1<<15-2)
 		return id, at, 2
+	}},
+	{"length of a value in a run", func(d *fieldDamage) (page.ID, int, int) {
+		id, l, i := d.entry("run1")
+		d.set(id, l.RefAt(i)+page.RefSize, 4, 1<<31-1)
+		return id, l.RefAt(i) + page.RefSize, 2
+	}},
+	{"length of a value that needs no run", func(d *fieldDamage) (page.ID, int, int) {
+		id, l, i := d.entry("run1")
+		d.set(id, l.RefAt(i)+page.RefSize, 4, 1)
+		return id, l.RefAt(i) + page.RefSize, 2
 	}},
 	{"order of keys", func(d *fieldDamage) (page.ID, int, int) {
 		id, l, i := d.entry("k05")

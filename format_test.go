@@ -159,20 +159,20 @@ func TestFormatLeaf(t *testing.T) {
 		"trend": uint64(2), "born": uint64(1 << 40), "count": uint64(3), "prefix": uint64(4), "heap": uint64(h),
 		"garbage": uint64(len("app/axyz")),
 	})
-	slot := func(off, keyLen int, valLen uint32) []byte {
+	slot := func(off, keyLen int, valLen uint16) []byte {
 		b := binary.LittleEndian.AppendUint16(nil, uint16(off))
 		b = binary.LittleEndian.AppendUint16(b, uint16(keyLen-1))
-		return binary.LittleEndian.AppendUint32(b, valLen)
+		return binary.LittleEndian.AppendUint16(b, valLen)
 	}
 	start := exampleSize - h
 	doc.holds(t, "Leaf", l, vars{"s": exampleSize, "n": 3, "h": h}, fields{
 		"header": []byte(l[:32]), "heads": []byte("\x00\x00\x00a\x00\x00\x00bfedc"),
-		"slots": slices.Concat(slot(start, 5, 3), slot(start+18, 5, 1<<31|page.BucketHeaderSize), slot(start+8, 9, 1)),
-		"gap":   make([]byte, start-32-12*3),
+		"slots": slices.Concat(slot(start, 5, 3), slot(start+18, 5, 1<<15|page.BucketHeaderSize), slot(start+8, 9, 1)),
+		"gap":   make([]byte, start-32-10*3),
 		"heap":  []byte(heap),
 	})
-	doc.holds(t, "Slot of a leaf", l[32+4*3+8:][:8], nil, fields{
-		"offset": uint64(start + 18), "key length": uint64(5 - 1), "value length": uint64(1<<31 | page.BucketHeaderSize),
+	doc.holds(t, "Slot of a leaf", l[32+4*3+6:][:6], nil, fields{
+		"offset": uint64(start + 18), "key length": uint64(5 - 1), "value length": uint64(1<<15 | page.BucketHeaderSize),
 	})
 }
 
@@ -181,7 +181,7 @@ func TestFormatForms(t *testing.T) {
 	doc := readPaper(t, "FORMAT.md")
 	rows := doc.table(t, "Forms of entries")
 	for _, s := range []int{page.MinPageSize, 16384, page.MaxPageSize} {
-		longest, largest := page.MaxKey(s), page.MaxEntry(s)-12
+		longest, largest := page.MaxKey(s), page.MaxEntry(s)-10
 		for _, k := range []int{1, 2, longest - 1, longest, longest + 1, page.MaxKeyLen} {
 			for _, v := range []int{0, 1, largest - k - 1, largest - k, largest - k + 1, 3 * s} {
 				if v < 0 {
@@ -193,8 +193,8 @@ func TestFormatForms(t *testing.T) {
 				if i < 0 || rows[i][0] != form.String() {
 					t.Fatalf("key %d, value %d, page %d: row %d, the code says %v", k, v, s, i, form)
 				}
-				if n := int(evalInt(t, rows[i][3], vs)); n != page.EntrySize(s, k, v)-12 {
-					t.Fatalf("%v: the table says %d bytes in the heap, the code %d", form, n, page.EntrySize(s, k, v)-12)
+				if n := int(evalInt(t, rows[i][3], vs)); n != page.EntrySize(s, k, v)-10 {
+					t.Fatalf("%v: the table says %d bytes in the heap, the code %d", form, n, page.EntrySize(s, k, v)-10)
 				}
 				l := page.InitLeaf(make([]byte, s), 7, 70)
 				e := page.Entry{Key: bytes.Repeat([]byte("k"), k), KeyLen: k, Value: make([]byte, v), ValLen: v, Ref: page.Ref{ID: 9, Born: 70}}

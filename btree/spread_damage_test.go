@@ -77,9 +77,9 @@ func sweep(rng *rand.Rand, ahead *int) (complaint string) {
 	val := func(k []byte) []byte {
 		n := rng.IntN(vs + 1)
 		if rng.IntN(10) == 0 {
-			n = page.MaxEntry(ps) - 12 - len(k) - rng.IntN(2)
+			n = page.MaxEntry(ps) - 10 - len(k) - rng.IntN(2)
 		}
-		return bytes.Repeat([]byte{byte(rng.IntN(256))}, min(n, page.MaxEntry(ps)-12-len(k)))
+		return bytes.Repeat([]byte{byte(rng.IntN(256))}, min(n, page.MaxEntry(ps)-10-len(k)))
 	}
 	model := map[string][]byte{}
 	run := func(batch []Change) string {
@@ -163,7 +163,7 @@ func sweep(rng *rand.Rand, ahead *int) (complaint string) {
 			for j := range 1 + rng.IntN(3) {
 				k := []byte(keys[min(hi-1, lo+j)] + "5")
 				k = k[:min(len(k), maxKey)]
-				batch = append(batch, Change{Key: k, Value: bytes.Repeat([]byte{7}, page.MaxEntry(ps)-12-len(k)-rng.IntN(1000)%(page.MaxEntry(ps)-12-len(k)))})
+				batch = append(batch, Change{Key: k, Value: bytes.Repeat([]byte{7}, page.MaxEntry(ps)-10-len(k)-rng.IntN(1000)%(page.MaxEntry(ps)-10-len(k)))})
 			}
 			g := min(25, max(0, int(keys[hi-1][0]-'a')+rng.IntN(2)))
 			x := rng.IntN(100000)
@@ -319,7 +319,7 @@ func TestSpreadBounds(t *testing.T) {
 		tree.Init(tree.Header(), nil, nil, m)
 		var batch []Change
 		for i := range 1024 {
-			batch = append(batch, Change{Key: binary.BigEndian.AppendUint64(nil, uint64(60<<16+i*2)<<32), Value: make([]byte, page.MaxEntry(ps)-12-8)})
+			batch = append(batch, Change{Key: binary.BigEndian.AppendUint64(nil, uint64(60<<16+i*2)<<32), Value: make([]byte, page.MaxEntry(ps)-10-8)})
 		}
 		for i := 0; i < len(batch); i++ {
 			before := len(m.allocs)

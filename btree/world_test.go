@@ -190,7 +190,7 @@ func (w *world) value(key []byte) []byte {
 	switch w.s.intn(10) {
 	case 0:
 	case 1:
-		n = max(0, page.MaxEntry(w.m.ps)-12-len(key)-3+w.s.intn(6))
+		n = max(0, page.MaxEntry(w.m.ps)-10-len(key)-3+w.s.intn(6))
 	case 2:
 		n = w.s.intn(3 * w.m.ps)
 	case 3, 4:

@@ -94,17 +94,21 @@ func eachRef(data, p []byte, fn func(sum []byte, from, n int)) {
 	for i := range n {
 		switch p[pageKind] {
 		case 1:
-			slot := pageHead + 4*n + 8*i
-			if slot+8 > len(p) {
+			slot := pageHead + 4*n + 6*i
+			if slot+6 > len(p) {
 				return
 			}
+			if le.Uint16(p[slot+4:])&0x7fff != 0x7fff { // the highest bit is that of a bucket
+				continue // the value lies in the page
+			}
 			at, key := int(le.Uint16(p[slot:])), uint64(le.Uint16(p[slot+2:]))+1
-			value := uint64(le.Uint32(p[slot+4:]) &^ (1 << 31)) // the highest bit is that of a bucket
-			switch {
-			case key > imagePageSize/8:
-				eachRun(data, p, at+stub, key+value, fn)
-			case 12+key+value > (imagePageSize-pageHead)/2:
-				eachRun(data, p, at+int(key), value, fn)
+			if key > imagePageSize/8 {
+				at += stub
+			} else {
+				at, key = at+int(key), 0
+			}
+			if at+refSize+4 <= len(p) {
+				eachRun(data, p, at, key+uint64(le.Uint32(p[at+refSize:])), fn)
 			}
 		case 2:
 			offset := pageHead + 8*n + 2*i

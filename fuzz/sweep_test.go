@@ -221,7 +221,7 @@ func (f *fixedSweep) runs(p []byte) {
 func (f *fixedSweep) node(id int, p []byte) {
 	base := id * imagePageSize
 	n, heap := int(le.Uint16(p[24:])), int(le.Uint16(p[28:]))
-	arrays := 32 + 12*n
+	arrays := 32 + 10*n
 	if p[12] == 2 {
 		arrays = 32 + 16*n
 	}

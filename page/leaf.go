@@ -5,10 +5,10 @@ import "bytes"
 // Leaf is a page of keys with their values, in ascending order of the keys.
 //
 //	32       u32 heads[count]   the numeric value of the head (see heads.go)
-//	         slots[count]       8 bytes each:
+//	         slots[count]       6 bytes each:
 //	             0 u16 offset of the entry in the heap
 //	             2 u16 length of the whole key, less one
-//	             4 u32 length of the value; bit 31: the entry is a bucket
+//	             4 u16 bits 0 to 14: length of the value, 0x7fff: it has a run. bit 15: the entry is a bucket
 //	         gap
 //	         heap               to the page's end, filled downwards
 //
@@ -16,9 +16,9 @@ import "bytes"
 // The lengths alone decide what follows (Form). For example, after 32 bytes of header, the entries a=1 and b=22 in a
 // page of 4096 bytes:
 //
-//	  32  00 00 00 61  00 00 00 62                          heads of a and b, prefix 0
-//	  40  fe 0f 00 00 01 00 00 00  fb 0f 00 00 02 00 00 00  at 4094 and 4091, keys of 1, values of 1 and 2
-//	4091  62 32 32  61 31                                   b 22, a 1
+//	  32  00 00 00 61  00 00 00 62              heads of a and b, prefix 0
+//	  40  fe 0f 00 00 01 00  fb 0f 00 00 02 00  at 4094 and 4091, keys of 1, values of 1 and 2
+//	4091  62 32 32  61 31                       b 22, a 1
 //
 // A leaf need not be a page: an image, a small bucket inside its parent's leaf, is one that is as long as it has to be.
 // All its entries are Inline.
@@ -30,8 +30,8 @@ type Form uint8
 // The forms of an entry.
 const (
 	Inline   Form = iota // heap: key, value
-	RunValue             // heap: key, Ref; the run holds the value
-	LongKey              // heap: the first StubSize bytes of the key, Ref; the run holds the key, then the value
+	RunValue             // heap: key, Ref, u32 length of the value; the run holds the value
+	LongKey              // heap: the first StubSize bytes of the key, Ref, u32 length of the value; the run holds the key, then the value
 )
 
 // String returns the form in words.
@@ -44,10 +44,14 @@ const StubSize = 32
 const longPrefix = StubSize - 4
 
 const (
-	slotSize = 8
+	slotSize = 6
 	leafSize = 4 + slotSize // of head and slot
 
-	bucketBit = 1 << 31
+	// hasRun stands in a slot for the length of a value that has a run. Those of others are shorter: at most half a page, less
+	// head, slot and a byte of key.
+	hasRun = 1<<15 - 1
+
+	tailSize = RefSize + 4 // of what follows the key, or its stub, where there is a run: the Ref and the value's length
 )
 
 // InitLeaf makes p an empty leaf. Only the header is written.
@@ -78,9 +82,9 @@ func heapSize(f Form, keyLen, valLen int) int {
 	case Inline:
 		return keyLen + valLen
 	case RunValue:
-		return keyLen + RefSize
+		return keyLen + tailSize
 	default:
-		return StubSize + RefSize
+		return StubSize + tailSize
 	}
 }
 
@@ -94,33 +98,42 @@ type Entry struct {
 	Ref    Ref    // in the forms RunValue and LongKey
 }
 
-// slot is a slot as one number.
+// slot is a slot as one number of 48 bits.
 type slot uint64
 
-func makeSlot(off, keyLen, valLen int, bucket bool) slot {
-	s := slot(off) | slot(keyLen-1)<<16 | slot(valLen)<<32
-	if bucket {
-		s |= bucketBit << 32
+func makeSlot(off int, form Form, e *Entry) slot {
+	n := hasRun
+	if form == Inline {
+		n = e.ValLen
+	}
+	s := slot(off) | slot(e.KeyLen-1)<<16 | slot(n)<<32
+	if e.Bucket {
+		s |= 1 << 47
 	}
 	return s
 }
 
+// loadSlot reads the slot that b has behind its first two bytes. There always are two, of a head or another slot: reading them along, and six bytes as
+// one number, makes a scan a tenth faster than reading four and two.
+func loadSlot(b []byte) slot { return slot(le.Uint64(b) >> 16) }
+
 func (s slot) off() int     { return int(s & 0xffff) }
 func (s slot) keyLen() int  { return int(s>>16&0xffff) + 1 }
-func (s slot) valLen() int  { return int(s >> 32 & (bucketBit - 1)) }
-func (s slot) bucket() bool { return s>>63 != 0 }
+func (s slot) inline() int  { return int(s >> 32 & hasRun) } // length of an Inline value; hasRun: it is not Inline
+func (s slot) bucket() bool { return s>>47 != 0 }
 
-// form relies on FlagRefs: without it everything is Inline, in an image too, whose length says nothing.
+// form needs the length of a page only where there is a run, which is never in an image, whose length says nothing.
 func (s slot) form(l Leaf) Form {
-	if l[offFlags]&FlagRefs == 0 {
+	switch {
+	case s.inline() != hasRun:
 		return Inline
+	case s.keyLen() > MaxKey(len(l)):
+		return LongKey
 	}
-	return FormOf(len(l), s.keyLen(), s.valLen())
+	return RunValue
 }
 
-func (s slot) heapSize(l Leaf) int {
-	return heapSize(s.form(l), s.keyLen(), s.valLen())
-}
+func (s slot) heapSize(l Leaf) int { return heapSize(s.form(l), s.keyLen(), s.inline()) }
 
 // keyIn returns the length of what of the key lies in the page.
 func (s slot) keyIn(l Leaf) int {
@@ -130,8 +143,16 @@ func (s slot) keyIn(l Leaf) int {
 	return s.keyLen()
 }
 
+// valLen returns the length of the value, wherever that is.
+func (s slot) valLen(l Leaf) int {
+	if n := s.inline(); n != hasRun {
+		return n
+	}
+	return int(le.Uint32(l[s.off()+s.keyIn(l)+RefSize:]))
+}
+
 func (l Leaf) slotAt(i int) int     { return HeaderSize + 4*CountOf(l) + slotSize*i }
-func (l Leaf) slot(i int) slot      { return slot(le.Uint64(l[l.slotAt(i):])) }
+func (l Leaf) slot(i int) slot      { return loadSlot(l[l.slotAt(i)-2:]) }
 func (l Leaf) head(i int) uint32    { return le.Uint32(l[HeaderSize+4*i:]) }
 func (l Leaf) heads() []byte        { return l[HeaderSize : HeaderSize+4*CountOf(l)] }
 func (l Leaf) heapStart() int       { return len(l) - heapOf(l) }
@@ -161,7 +182,7 @@ func (l Leaf) Key(i int) []byte {
 func (l Leaf) KeyLen(i int) int { return l.slot(i).keyLen() }
 
 // ValLen returns the length of the value of entry i.
-func (l Leaf) ValLen(i int) int { return l.slot(i).valLen() }
+func (l Leaf) ValLen(i int) int { return l.slot(i).valLen(l) }
 
 // IsBucket reports whether entry i is a bucket.
 func (l Leaf) IsBucket(i int) bool { return l.slot(i).bucket() }
@@ -173,7 +194,7 @@ func (l Leaf) Form(i int) Form { return l.slot(i).form(l) }
 func (l Leaf) Value(i int) []byte {
 	s := l.slot(i)
 	off := s.off() + s.keyLen()
-	end := off + s.valLen()
+	end := off + s.inline()
 	return l[off:end:end]
 }
 
@@ -190,9 +211,9 @@ func (l Leaf) RunLen(i int) uint64 {
 	case Inline:
 		return 0
 	case RunValue:
-		return uint64(s.valLen())
+		return uint64(s.valLen(l))
 	default:
-		return uint64(s.keyLen()) + uint64(s.valLen())
+		return uint64(s.keyLen()) + uint64(s.valLen(l))
 	}
 }
 
@@ -203,7 +224,7 @@ func (l Leaf) Item(i int) (key, value []byte, bucket bool, form Form) {
 	off := s.off()
 	if form = s.form(l); form == Inline {
 		mid := off + s.keyLen()
-		end := mid + s.valLen()
+		end := mid + s.inline()
 		return l[off:mid:mid], l[mid:end:end], s.bucket(), Inline
 	}
 	end := off + s.keyIn(l)
@@ -214,7 +235,7 @@ func (l Leaf) Item(i int) (key, value []byte, bucket bool, form Form) {
 func (l Leaf) Entry(i int) Entry {
 	s := l.slot(i)
 	key, value, bucket, form := l.Item(i)
-	e := Entry{Key: key, KeyLen: s.keyLen(), Value: value, ValLen: s.valLen(), Bucket: bucket}
+	e := Entry{Key: key, KeyLen: s.keyLen(), Value: value, ValLen: s.valLen(l), Bucket: bucket}
 	if form != Inline {
 		e.Ref = l.Ref(i)
 	}
@@ -251,7 +272,7 @@ func (l Leaf) Find(key []byte) int {
 	if 4*i >= len(heads) || le.Uint32(heads[4*i:]) != h {
 		return -1
 	}
-	s := slot(le.Uint64(l[HeaderSize+len(heads)+slotSize*i:]))
+	s := loadSlot(l[HeaderSize+len(heads)+slotSize*i-2:])
 	if off := s.off(); string(l[off:off+s.keyLen()]) == string(key) {
 		return i
 	}

@@ -1,7 +1,12 @@
 package page
 
 // setSlot and setHead write entry i of a leaf whose count is already right.
-func (l Leaf) setSlot(i int, s slot)   { le.PutUint64(l[l.slotAt(i):], uint64(s)) }
+func (l Leaf) setSlot(i int, s slot) {
+	at := l.slotAt(i)
+	le.PutUint32(l[at:], uint32(s))
+	le.PutUint16(l[at+4:], uint16(s>>32))
+}
+
 func (l Leaf) setHead(i int, h uint32) { le.PutUint32(l[HeaderSize+4*i:], h) }
 
 // open makes room for k entries before entry i in the arrays. The gap has the bytes for it.
@@ -97,7 +102,7 @@ func (l Leaf) Insert(i int, e Entry) bool {
 	l[offFlags] |= entryFlags(form, e.Bucket)
 	l.open(i, 1)
 	l.setHead(i, headOf(e.Key[prefixOf(l):]))
-	l.setSlot(i, makeSlot(off, e.KeyLen, e.ValLen, e.Bucket))
+	l.setSlot(i, makeSlot(off, form, &e))
 	noteInsert(l, i, n)
 	return true
 }
@@ -111,6 +116,7 @@ func (l Leaf) put(form Form, e *Entry) int {
 		copy(l[at:], e.Value)
 	} else {
 		e.Ref.Encode(l[at:])
+		le.PutUint32(l[at+RefSize:], uint32(e.ValLen))
 	}
 	setHeap(l, heapOf(l)+size)
 	return off
@@ -130,7 +136,7 @@ func (l Leaf) Replace(i int, e Entry) bool {
 	oldFlags := old.flags(l)
 	setGarbage(l, garbageOf(l)+old.heapSize(l))
 	off := l.put(form, &e)
-	l.setSlot(i, makeSlot(off, e.KeyLen, e.ValLen, e.Bucket))
+	l.setSlot(i, makeSlot(off, form, &e))
 	if flags := entryFlags(form, e.Bucket); oldFlags&^flags != 0 {
 		l[offFlags] = l.flagsFor(0, CountOf(l))
 	} else {

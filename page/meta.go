@@ -10,7 +10,7 @@ import (
 const MetaSize = 512
 
 // FormatVersion is the version of the file format that this package reads and writes.
-const FormatVersion = 1
+const FormatVersion = 2
 
 // Meta is the content of a meta slot: the state of the store at a checkpoint. Pages 0 and 1 are the two slots.
 //

@@ -114,15 +114,15 @@ func (v *validator) leaf(pageSize int) error {
 	}
 	var flags uint8
 	live := 0
-	heads, slots := l.heads(), l[l.slotAt(0):]
+	heads, slots := l.heads(), l[l.slotAt(0)-2:]
 	start, inline, longest := l.heapStart(), MaxEntry(pageSize)-leafSize, MaxKey(pageSize)
 	var prefix []byte
 	last := int64(-1) // head before
 	for i := range n {
 		// Most entries are plain and in order, and this is enough to see it. The rest is looked at with care.
-		s := slot(le.Uint64(slots[slotSize*i:]))
+		s := loadSlot(slots[slotSize*i:])
 		off, keyLen := s.off(), s.keyLen()
-		size := keyLen + s.valLen()
+		size := keyLen + s.inline() // more than can be inline where there is a run
 		if s.bucket() || keyLen > longest || uint(size) > uint(inline) || off < start || off+size > len(l) {
 			f, err := v.entry(i, pageSize)
 			if err != nil {
@@ -151,13 +151,16 @@ func (v *validator) leaf(pageSize int) error {
 func (v *validator) entry(i, pageSize int) (flags uint8, err error) {
 	l := Leaf(v.p)
 	s, at := l.slot(i), l.slotAt(i)
-	form := FormOf(pageSize, s.keyLen(), s.valLen())
+	form := Inline
+	if s.inline() == hasRun {
+		form = FormOf(pageSize, s.keyLen(), pageSize) // the value's length decides no more
+	}
 	flags = entryFlags(form, s.bucket())
 	switch {
 	case s.keyLen() > MaxKeyLen:
 		return 0, v.bad(at+2, invariantPage, "key of %d bytes", s.keyLen())
-	case s.valLen() > MaxValueLen:
-		return 0, v.bad(at+4, invariantPage, "value of %d bytes", s.valLen())
+	case form == Inline && FormOf(pageSize, s.keyLen(), s.inline()) != Inline:
+		return 0, v.bad(at+4, invariantPage, "key of %d bytes and value of %d have no run", s.keyLen(), s.inline())
 	case flags&^FlagsOf(l) != 0: // from here on the leaf's own methods know the form
 		return 0, v.bad(offFlags, invariantPage, "flags are %#x, entry %d asks for %#x", FlagsOf(l), i, flags)
 	case s.off() < l.heapStart():
@@ -166,7 +169,14 @@ func (v *validator) entry(i, pageSize int) (flags uint8, err error) {
 		return 0, v.bad(at, invariantPage, "entry at %d ends behind the page", s.off())
 	}
 	if form != Inline {
-		if err := v.ref(s.off()+s.keyIn(l), l.Ref(i), l.RunLen(i), pageSize); err != nil {
+		at := s.off() + s.keyIn(l)
+		switch n := s.valLen(l); {
+		case uint(n) > MaxValueLen: // of 32 bits it may be below zero
+			return 0, v.bad(at+RefSize, invariantPage, "value of %d bytes", uint(n))
+		case FormOf(pageSize, s.keyLen(), n) != form:
+			return 0, v.bad(at+RefSize, invariantPage, "key of %d bytes and value of %d have a run", s.keyLen(), n)
+		}
+		if err := v.ref(at, l.Ref(i), l.RunLen(i), pageSize); err != nil {
 			return 0, err
 		}
 	}
@@ -181,11 +191,12 @@ func (v *validator) bucketEntry(i int, form Form, pageSize int) error {
 	if form == Inline {
 		off := s.off() + s.keyLen()
 		sub := validator{id: v.id, base: v.base + off}
-		return sub.bucket(v.p[off:off+s.valLen()], pageSize)
+		return sub.bucket(v.p[off:off+s.inline()], pageSize)
 	}
 	// The value of a bucket never needs a run, so this is a long key, behind which the value lies unseen.
-	if n := s.valLen(); n < BucketHeaderSize || n > BucketHeaderSize+MaxImage(pageSize) {
-		return v.bad(Leaf(v.p).slotAt(i)+4, invariantPage, "bucket has a value of %d bytes", n)
+	l := Leaf(v.p)
+	if n := s.valLen(l); n < BucketHeaderSize || n > BucketHeaderSize+MaxImage(pageSize) {
+		return v.bad(s.off()+s.keyIn(l)+RefSize, invariantPage, "bucket has a value of %d bytes", n)
 	}
 	return nil
 }

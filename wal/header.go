@@ -13,7 +13,7 @@ import (
 )
 
 // Version is the version of the log's format that this package writes and reads.
-const Version = 1
+const Version = 2
 
 const (
 	headerMagic = "FOLIOWAL"
