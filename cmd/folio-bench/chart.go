@@ -13,7 +13,7 @@ var charted = []string{
 
 var colours = map[string]string{
 	"folio": "#d9480f", "bbolt": "#4c6ef5", "lmdb": "#12b886", "mdbx": "#40c057", "pebble": "#7950f2",
-	"badger": "#be4bdb", "sqlite": "#868e96", "static": "#ced4da", "raw": "#ced4da",
+	"badger": "#be4bdb", "sqlite": "#868e96", "static": "#ced4da", "raw": "#ced4da", "static+raw": "#ced4da",
 }
 
 // Sizes in the chart, in pixels.

@@ -13,8 +13,10 @@ type engine struct {
 	open func(dir string, how setting) (store, error)
 	// only names the workloads that the engine can run; nil: all of them.
 	only []string
-	// keeps is false of a program that stores nothing, so that there is nothing to verify.
+	// keeps is false of a program that stores nothing, or only what a load brings, so that there is nothing to verify.
 	keeps bool
+	// loads is true of a program that keeps nothing, but wants the records to be there.
+	loads bool
 }
 
 // A setting is what an engine may be told of the workload.
@@ -50,7 +52,7 @@ type writer interface {
 }
 
 // names are all engines, in the order of the table. Those that need cgo or another system are not in every build.
-var names = []string{"folio", "bbolt", "lmdb", "mdbx", "pebble", "badger", "sqlite", "static", "raw"}
+var names = []string{"folio", "bbolt", "lmdb", "mdbx", "pebble", "badger", "sqlite", "static", "raw", "static+raw"}
 
 // engines are those in this build. Each file adds its own.
 var engines = map[string]*engine{}

@@ -12,6 +12,7 @@ import (
 // fdatasync, in a file whose space has been written before, so that no sync has to carry its size or its extents.
 func init() {
 	register(&engine{name: "raw", open: openRaw, only: []string{"put-durable-1"}})
+	register(&engine{name: "static+raw", open: openStaticRaw, loads: true, only: []string{"mixed"}})
 }
 
 const (
@@ -62,3 +63,23 @@ func (s *rawStore) Put(key, value []byte) error {
 }
 
 func (s *rawStore) Delete([]byte) error { return nil }
+
+// staticRaw is what gets beside a durable writer cost at least: the gets of static beside the writes of raw, which know nothing of each other. Nobody
+// ever gets what was put.
+type staticRaw struct{ static, raw store }
+
+func openStaticRaw(dir string, how setting) (store, error) {
+	static, err := openStatic(dir, how)
+	if err != nil || how.load {
+		return static, err
+	}
+	raw, err := openRaw(dir, how)
+	if err != nil {
+		return nil, errors.Join(err, static.Close())
+	}
+	return &staticRaw{static, raw}, nil
+}
+
+func (s *staticRaw) View(fn func(reader) error) error   { return s.static.View(fn) }
+func (s *staticRaw) Update(fn func(writer) error) error { return s.raw.Update(fn) }
+func (s *staticRaw) Close() error                       { return errors.Join(s.static.Close(), s.raw.Close()) }

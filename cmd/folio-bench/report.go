@@ -118,7 +118,7 @@ func median(all []float64) float64 {
 // isPeer tells the stores that Folio is compared to from Folio and the bounds.
 func isPeer(name string) bool { return name != "folio" && !isBound(name) }
 
-func isBound(name string) bool { return name == "static" || name == "raw" }
+func isBound(name string) bool { return name == "static" || name == "raw" || name == "static+raw" }
 
 // against returns how many times better Folio is than the best of the chosen engines; 0: there is nothing to compare.
 func (r row) against(chosen func(string) bool) float64 {

@@ -103,7 +103,7 @@ func (s *series) one(st *seat, e *engine, w *workload) (outcome, error) {
 	if size == 0 {
 		size = s.Config.Value
 	}
-	if !w.fresh && e.keeps && (st.state.count() == 0 || st.state.Size != size) {
+	if !w.fresh && (e.keeps || e.loads) && (st.state.count() == 0 || st.state.Size != size) {
 		before := "load"
 		if w.value > 0 {
 			before = strings.Replace(w.name, "get", "put", 1)

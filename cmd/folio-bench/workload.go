@@ -262,7 +262,9 @@ func mixed(b *bench) error {
 	})
 	b.rate("", done[0])
 	b.rate(": the writer", done[1])
-	b.s.End += done[1]
+	if b.e.keeps {
+		b.s.End += done[1]
+	}
 	return err
 }
 
