@@ -143,7 +143,8 @@ func TestReadahead(t *testing.T) {
 					pages := len(m.pages)
 					scan()
 					t.Logf("%d pages: %d read, %d waited for", pages, f.read, f.waited)
-					// Who does not read ahead waits for one page in 64: what lies around it comes too. Where memory is short that has to be noticed first, and nobody tells it everywhere.
+					// Who does not read ahead waits for one page in 64: what lies around it comes too. Where memory is short that has to be noticed first, and nobody tells it everywhere; how soon is
+					// chance, since only some leaves are asked about: 120 to 1,110 of 7,400 pages were waited for until then, in four shapes of the tree.
 					if f.waited > pages/100 && room > pages || f.waited > pages/5 && tells {
 						t.Errorf("the first scan of %d pages waited for %d", pages, f.waited)
 					}

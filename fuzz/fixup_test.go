@@ -87,38 +87,43 @@ func eachSet(data, p []byte, fn func(sum []byte, from, n int)) {
 	}
 }
 
+// eachEntryRef calls fn with the place of each reference in a leaf, behind which lies the length of the value, and with how many bytes of the run are a
+// key. The page may hold anything: what is not within it is passed over.
+func eachEntryRef(p []byte, fn func(at int, key uint64)) {
+	n := int(le.Uint16(p[pageCount:]))
+	for i := range n {
+		slot := pageHead + 4*n + 6*i
+		if p[pageKind] != 1 || slot+6 > len(p) {
+			return
+		}
+		if le.Uint16(p[slot+4:])&0x7fff != 0x7fff { // the highest bit is that of a bucket
+			continue // the value lies in the page
+		}
+		at, key := int(le.Uint16(p[slot:])), uint64(le.Uint16(p[slot+2:]))+1
+		if key > imagePageSize/8 {
+			at += stub
+		} else {
+			at, key = at+int(key), 0
+		}
+		if at+refSize+4 <= len(p) {
+			fn(at, key)
+		}
+	}
+}
+
 // eachRef calls fn with each checksum of a run in a node page, and where the run lies. The
 // page may hold anything: what is not within page and file is passed over.
 func eachRef(data, p []byte, fn func(sum []byte, from, n int)) {
+	eachEntryRef(p, func(at int, key uint64) { eachRun(data, p, at, key+uint64(le.Uint32(p[at+refSize:])), fn) })
 	n := int(le.Uint16(p[pageCount:]))
 	for i := range n {
-		switch p[pageKind] {
-		case 1:
-			slot := pageHead + 4*n + 6*i
-			if slot+6 > len(p) {
-				return
-			}
-			if le.Uint16(p[slot+4:])&0x7fff != 0x7fff { // the highest bit is that of a bucket
-				continue // the value lies in the page
-			}
-			at, key := int(le.Uint16(p[slot:])), uint64(le.Uint16(p[slot+2:]))+1
-			if key > imagePageSize/8 {
-				at += stub
-			} else {
-				at, key = at+int(key), 0
-			}
-			if at+refSize+4 <= len(p) {
-				eachRun(data, p, at, key+uint64(le.Uint32(p[at+refSize:])), fn)
-			}
-		case 2:
-			offset := pageHead + 8*n + 2*i
-			if offset+2 > len(p) {
-				return
-			}
-			// A separator in a run: a mark of two bytes, its length, the reference.
-			if at := int(le.Uint16(p[offset:])); at > 4 && at+4 <= len(p) && le.Uint16(p[at:]) == 0xffff {
-				eachRun(data, p, at+4, uint64(le.Uint16(p[at+2:])), fn)
-			}
+		offset := pageHead + 8*n + 2*i
+		if p[pageKind] != 2 || offset+2 > len(p) {
+			return
+		}
+		// A separator in a run: a mark of two bytes, its length, the reference.
+		if at := int(le.Uint16(p[offset:])); at > 4 && at+4 <= len(p) && le.Uint16(p[at:]) == 0xffff {
+			eachRun(data, p, at+4, uint64(le.Uint16(p[at+2:])), fn)
 		}
 	}
 }

@@ -231,6 +231,10 @@ func (f *fixedSweep) node(id int, p []byte) {
 	}
 	f.numbers("data", 100, f.image.data, 8, base+16)
 	f.bytes("data", 1000, f.image.data, base+32, base+arrays, false)
+	eachEntryRef(p, func(at int, _ uint64) {
+		f.numbers("data", 20, f.image.data, 4, base+at+refSize)
+		f.try("data", 20, le.AppendUint32(nil, imagePageSize/2-uint32(at)%64), base+at+refSize) // about as long as a value in the page may be
+	})
 	pages := len(f.image.data) / imagePageSize
 	for at := 32; at+4 <= len(p); at++ {
 		if at == arrays {

@@ -4,7 +4,7 @@ package page
 
 import "unsafe"
 
-// fetchLines asks for the five lines of 64 bytes from p on. Two dozen items of a leaf have heads and slots there.
+// fetchLines asks for the five lines of 64 bytes from p on. 28 items of a leaf have heads and slots there.
 //
 //go:noescape
 func fetchLines(p unsafe.Pointer)

@@ -146,7 +146,8 @@ func (l Leaf) Replace(i int, e Entry) bool {
 }
 
 // SetRef makes r the run of entry i, which is not Inline. Unlike other changes it writes over bytes of the entry, but
-// none that are ever handed out.
+// none that are ever handed out. Entries of a leaf that somebody else has written may overlap, so that it may change another one's
+// reference or length too: such a leaf is to be copied by CompactInto first.
 func (l Leaf) SetRef(i int, r Ref) {
 	s := l.slot(i)
 	r.Encode(l[s.off()+s.keyIn(l):])

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -378,13 +379,13 @@ func TestOpenFailures(t *testing.T) {
 // TestVersion reads a log of a version to come.
 func TestVersion(t *testing.T) {
 	l, f := createMem(t, Options{})
-	h := Header{Version: 2, ID: testID}
+	h := Header{Version: Version + 1, ID: testID}
 	h.encode(f.data)
 	if _, _, err := read(f, l.End()); !errors.Is(err, ErrVersion) || errors.Is(err, ErrCorrupt) {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	if err := Dump(&out, f, testID, l.End()); err != nil || !bytes.Contains(out.Bytes(), []byte("version 2")) {
+	if err := Dump(&out, f, testID, l.End()); err != nil || !bytes.Contains(out.Bytes(), []byte("version "+strconv.Itoa(Version+1))) {
 		t.Fatalf("%q, %v", out.Bytes(), err)
 	}
 }

@@ -31,7 +31,7 @@ func openRaw(dir string, _ setting) (store, error) {
 	if err != nil {
 		return nil, err
 	}
-	zeros := make([]byte, 1<<20)
+	zeros := make([]byte, 64<<10) // larger writes make a slower file: see writePiece in internal/vfs
 	for at := int64(0); at < rawFile && err == nil; at += int64(len(zeros)) {
 		_, err = f.WriteAt(zeros, at)
 	}

@@ -141,6 +141,25 @@ func TestReadWrite(t *testing.T) {
 	}
 }
 
+// TestLargeWrite: a write that takes several calls arrives whole.
+func TestLargeWrite(t *testing.T) {
+	f := newFile(t)
+	want := make([]byte, 200_005)
+	for i := range want {
+		want[i] = byte(i * 7 / 5)
+	}
+	if n, err := f.WriteAt(want, 123); n != len(want) || err != nil {
+		t.Fatalf("write: %d, %v", n, err)
+	}
+	got := make([]byte, len(want)+1)
+	if n, err := f.ReadAt(got, 123); n != len(want) || err != io.EOF || !bytes.Equal(got[:n], want) {
+		t.Fatalf("read: %d, %v", n, err)
+	}
+	if n, err := f.WriteAt(nil, 5); n != 0 || err != nil {
+		t.Fatalf("write of nothing: %d, %v", n, err)
+	}
+}
+
 // Offsets past 4 GiB must survive the way into the system in two halves.
 func TestFarOffsets(t *testing.T) {
 	f := newFile(t)

@@ -131,9 +131,19 @@ func (f *osFile) Name() string { return f.f.Name() }
 
 func (f *osFile) ReadAt(p []byte, off int64) (int, error) { return f.f.ReadAt(p, off) }
 
+// writePiece is how many bytes one call writes. A write of a megabyte has ext4 keep that part of the file in pieces of memory as large, and walk through
+// all 256 blocks of one, several times, whenever a later commit writes one of them and syncs: in a log that was filled with zeros so, durable puts took 131 us,
+// by pieces of 64 KiB 108, of 16 KiB 108, and of 4 KiB 113 (medians of 3 to 6, on Linux 6.18). WriteV is as it was: no difference was measured.
+const writePiece = 64 << 10
+
 func (f *osFile) WriteAt(p []byte, off int64) (int, error) {
-	n, err := f.f.WriteAt(p, off)
-	return n, spaceError(err)
+	n := 0
+	for {
+		m, err := f.f.WriteAt(p[n:min(n+writePiece, len(p))], off+int64(n))
+		if n += m; err != nil || n == len(p) {
+			return n, spaceError(err)
+		}
+	}
 }
 
 func (f *osFile) Truncate(size int64) error { return spaceError(f.f.Truncate(size)) }
