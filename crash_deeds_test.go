@@ -47,6 +47,7 @@ const (
 	deedBoth     = "calls on the log that overlap with calls on the data file"
 	deedBeside   = "commits acknowledged during a sync of the data file"
 	deedCopying  = "commits acknowledged while a copy was made"
+	deedAhead    = "syncs of the log with pages written behind its record"
 	deedCopies   = "copies made"
 	deedWraps    = "times round the log"
 	deedCuts     = "times the data file was made shorter before a commit"
@@ -143,14 +144,21 @@ func (d crashDeeds) countCalls(log []vfs.Op) {
 	var logEnd, size int64
 	tailsFrom, tailsTo := int64(0), int64(0) // the last write of the log
 	cuts := 0
+	ahead, pages := false, false // the log has been written to since its last sync, and the data file behind that
 	for i := range log {
 		switch op := &log[i]; {
+		case isSync(op) && op.Name == "app.db-wal":
+			if pages {
+				d[deedAhead]++
+			}
+			ahead, pages = false, false
 		case isMark(op, "begin"):
 			d[deedCuts] += cuts
 			cuts = 0
 		case op.Kind == vfs.KindMark || op.Kind == vfs.KindStart:
 			continue
 		case op.Kind == vfs.KindWrite && op.Name == "app.db-wal":
+			ahead = true
 			if op.Off < logEnd {
 				d[deedWraps]++
 			}
@@ -168,6 +176,7 @@ func (d crashDeeds) countCalls(log []vfs.Op) {
 			}
 			size = op.Off
 		case op.Kind == vfs.KindWrite && op.Name == "app.db":
+			pages = pages || ahead
 			size = max(size, op.Off+int64(len(op.Data)))
 		}
 		for k := i + 1; k < len(log) && log[k].Begin < log[i].End; k++ {

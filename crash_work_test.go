@@ -331,6 +331,48 @@ var crashWorks = []crashWork{
 		r.relax(2)
 		r.close()
 	}, least: crashDeeds{deedOverlaps: 3, deedShared: 1, deedUnsynced: 4, deedCheckpoints: 2, deedTails: 1}},
+	{name: "ahead", profile: crashSmall, weak: true, run: func(r *crashRun) {
+		// Readers come between commits: each is applied and written out before the sync that makes it durable.
+		for range 3 {
+			for range 3 {
+				r.commit(1)
+				r.view()
+			}
+			r.commit(2)
+			r.relax(2)
+			r.commit(1)
+			r.view()
+			r.checkpoint()
+			r.view()
+		}
+		r.commit(1)
+	}, least: crashDeeds{deedAhead: 8, deedUnsynced: 6, deedCheckpoints: 3}},
+	{name: "ahead goroutines", profile: crashSmall, weak: true, threads: true, slow: []string{".db", ".db-wal"}, run: func(r *crashRun) {
+		var wg sync.WaitGroup
+		for range 2 {
+			wg.Go(func() {
+				for range 6 {
+					r.commit(1)
+					r.view()
+				}
+			})
+		}
+		wg.Go(func() {
+			for range 5 {
+				r.relax(1)
+				r.view()
+			}
+		})
+		wg.Go(func() {
+			r.commit(1)
+			r.checkpoint()
+			r.view()
+		})
+		wg.Wait()
+		r.commit(1)
+		r.view()
+		r.close()
+	}, least: crashDeeds{deedAhead: 3, deedUnsynced: 3, deedCheckpoints: 1}},
 	{name: "buckets", profile: crashNest, run: func(r *crashRun) {
 		r.commit(12)
 		r.view()

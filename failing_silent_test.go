@@ -69,6 +69,7 @@ var failSilences = []failSilence{
 	// What is done again by somebody who waits for it, and is told.
 	quiet("(*DB).inBackground", "", "nobody waits; Stats tells of a failed checkpoint, and the next one tries again"),
 	quiet("(*DB).afterCommit", "", "the log has the commit; the next reader, or checkpoint, writes the frames again"),
+	quiet("(*DB).prepublish", "", "nobody has been told of the commit: who publishes it writes the frames again"),
 	quiet("(*DB).publishEarly", "", "the log has the commit; the next reader, or checkpoint, writes the frames again"),
 	quiet("(*DB).shrinkBeforeClose", "", "Close checkpoints all the same, and tells"),
 	quiet("(*DB).shrink", "", "the checkpoint is durable; pages that were not moved keep the file longer, and Stats tells"),

@@ -208,11 +208,12 @@ func (db *DB) lead() {
 	db.covered = covered
 	relaxed := g.relaxed
 	idle := len(covered) == 0 && relaxed == g.relaxedSynced
+	early := db.readersAbout()
 	g.mu.Unlock()
 	if idle {
 		return
 	}
-	if err := db.syncLog(); err != nil {
+	if err := db.syncLog(early); err != nil {
 		db.poison(err)
 		return
 	}
@@ -227,7 +228,7 @@ func (db *DB) lead() {
 		db.crowd += n.syncs
 		db.acknowledge(n)
 	}
-	early := db.readersAbout()
+	early = db.readersAbout()
 	if early || db.shows() {
 		g.mu.Unlock()
 		if early {

@@ -233,6 +233,17 @@ var scenarios = []scenario{
 		committer(2), committer(2), committer(2), checkpointer(2)}},
 	{name: "deferred | relaxed | sync | view", profile: looseTurns, weak: true, base: baseOf(12), before: baseOf(1), threads: []thread{
 		committer(2), relaxer(3), {"sync", func(w *weft) { w.sync() }}, viewer(1)}},
+	{name: "ahead | ahead | relaxed", profile: looseTurns, weak: true, base: baseOf(12), before: func(w *weft) { w.commit(1); w.view(1) }, threads: []thread{
+		{"ahead", func(w *weft) { w.commit(1); w.view(1); w.commit(2) }}, {"ahead too", func(w *weft) { w.commit(1); w.view(1); w.commit(1) }},
+		{"relaxed", func(w *weft) { w.relax(1); w.view(1); w.relax(1) }}, viewer(2)}},
+	{name: "ahead | checkpoint | view", profile: crashSmall, base: baseOf(12), before: func(w *weft) { w.commit(1); w.view(1) }, threads: []thread{
+		{"ahead", func(w *weft) { w.commit(1); w.view(1); w.commit(2); w.view(1) }}, checkpointer(1), committer(2), viewer(2)}},
+	{name: "failed log sync | ahead | view", profile: crashSmall, base: baseOf(12), before: func(w *weft) { w.commit(1); w.view(1) },
+		fault: &vfs.Rule{Kinds: []vfs.Kind{vfs.KindSync}, Name: "-wal", Nth: 2}, bears: []error{ErrPoisoned, syscall.EIO}, threads: []thread{
+			{"ahead", func(w *weft) { w.commit(1); w.view(1); w.commit(1); w.view(1) }}, committer(2), viewer(2)}},
+	{name: "failed log sync | ahead | relaxed", profile: crashSmall, weak: true, base: baseOf(12), before: func(w *weft) { w.commit(1); w.view(1); w.commit(1); w.view(1) },
+		fault: &vfs.Rule{Kinds: []vfs.Kind{vfs.KindSync}, Name: "-wal", Nth: 1}, bears: []error{ErrPoisoned, syscall.EIO}, threads: []thread{
+			committer(1), committer(1), relaxer(1), viewer(2)}},
 	{name: "relaxed | sync | view", profile: crashSmall, weak: true, base: baseOf(12), before: baseOf(1), threads: []thread{
 		relaxer(2), {"sync", func(w *weft) { w.sync(); w.sync() }}, viewer(2)}},
 	{name: "relaxed | commit | sync | checkpoint", profile: crashSmall, weak: true, base: baseOf(12), before: baseOf(1), threads: []thread{

@@ -22,10 +22,15 @@ const (
 	paceBusy = time.Millisecond
 )
 
-// syncLog makes the log durable for who waits for commits.
-func (db *DB) syncLog() error {
+// syncLog makes the log durable for who waits for commits. Ahead of publishing the disk gets the log first, and while it takes that the groups are made ready to be
+// published.
+func (db *DB) syncLog(ahead bool) error {
 	p := &db.pace
 	p.syncing.Store(true)
+	if ahead {
+		db.log.WriteOut()
+		db.prepublish()
+	}
 	err := db.log.Sync()
 	p.last.Store(int64(time.Since(db.opened)))
 	p.syncing.Store(false)

@@ -51,7 +51,7 @@ func TestGiveWay(t *testing.T) {
 			time.Sleep(10 * time.Microsecond)
 		}
 		p.syncing.Store(true)
-		must(t, db.syncLog()) // wakes it
+		must(t, db.syncLog(false)) // wakes it
 		p.syncing.Store(true)
 		if !<-waited {
 			t.Fatal("not busy while the log is synced")

@@ -38,18 +38,9 @@ func (db *DB) publishApplied() error {
 		g.mu.Unlock()
 		return nil
 	}
-	// From here to the swap the target is pinned: no frame that it reaches is dropped, no id of
-	// one given to anybody else.
-	g.publishing, g.publishPin = true, target.tx
-	frames := g.gather(target.tx)
-	g.mu.Unlock()
-
-	err := db.writeFrames(frames)
-
-	g.mu.Lock()
+	err := db.writeState(target.tx)
 	defer g.mu.Unlock()
 	if err == nil {
-		g.tidy()
 		old := db.published.Load()
 		g.old = append(g.old, old)
 		db.published.Store(newSnapshot(target, db.data.Map()))
@@ -57,8 +48,23 @@ func (db *DB) publishApplied() error {
 			db.table.Publish(tableSnapshot(target))
 		}
 	}
-	g.publishing = false
 	return outer(err)
+}
+
+// writeState writes the frames of a state to the data file. It unlocks groups.mu for that, at which the state has a pin, and keeps a pin of it until
+// groups.mu is held again: no frame that it reaches is dropped, no id of one given to anybody else. The publish lock is held.
+func (db *DB) writeState(tx page.TxID) error {
+	g := &db.groups
+	g.publishing, g.publishPin = true, tx
+	frames := g.gather(tx)
+	g.mu.Unlock()
+	err := db.writeFrames(frames)
+	g.mu.Lock()
+	g.publishing = false
+	if err == nil {
+		g.tidy()
+	}
+	return err
 }
 
 // gather returns the frames that the snapshot reaches and that the data file does not have. mu is held.

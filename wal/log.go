@@ -550,6 +550,25 @@ func (l *Log) sync(always bool) error {
 	return nil
 }
 
+// WriteOut has the disk begin to take what was appended, so that a Sync soon behind it waits less; while somebody else syncs it does nothing. Nothing
+// is durable by it. A failure ends the log as that of a sync does, and the next Sync returns it.
+func (l *Log) WriteOut() {
+	if !l.syncing.TryLock() {
+		return
+	}
+	defer l.syncing.Unlock()
+	l.mu.Lock()
+	err, size := l.err, l.space.size
+	l.tails = 0 // the block in which the log ends is on its way
+	l.mu.Unlock()
+	if err != nil {
+		return
+	}
+	if err := l.file.WriteOut(0, size, false); err != nil {
+		l.fail(fmt.Errorf("wal: sync: %w", err))
+	}
+}
+
 // Release allows everything before p to be written over. p comes from End or
 // Append, and every checkpoint that recovery could start from lies at or behind
 // it. A position before the one released last changes nothing; one that is no

@@ -58,8 +58,8 @@ ok
 io
 ----
 write app.db-wal 512@5632
-sync app.db-wal
 write app.db 4096@8192
+sync app.db-wal
 
 # A transaction that changes nothing writes nothing.
 update
