@@ -221,6 +221,16 @@ func (f *memFile) Sync() error {
 	return nil
 }
 
+// WriteOut makes nothing durable; what it covers is lost or kept as before.
+func (f *memFile) WriteOut(off, n int64, wait bool) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return fs.ErrClosed
+	}
+	return f.fsys.ask("write out")
+}
+
 func (f *memFile) sync() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -192,6 +192,45 @@ func TestSyncsDoNotOverlap(t *testing.T) {
 	}
 }
 
+// TestWriteOut verifies that a log that has been given to the disk is not taken for durable, that a failure of that is the log's end, and that nobody waits
+// for a sync under way to do it.
+func TestWriteOut(t *testing.T) {
+	l, f := createMem(t, Options{})
+	from := l.End()
+	must(t)(l.Append(sized(1, block, 1)))
+	asked := 0
+	var fail error
+	f.fsys.fail = func(op string) error {
+		if op != "write out" {
+			return nil
+		}
+		asked++
+		return fail
+	}
+	l.WriteOut()
+	if l.Synced() != from.LSN || len(f.pending) == 0 || asked != 1 {
+		t.Errorf("synced up to %d, %d writes not on the disk, asked %d times", l.Synced(), len(f.pending), asked)
+	}
+	f.during = l.WriteOut
+	if err := l.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	if l.Synced() != l.End().LSN || asked != 1 {
+		t.Errorf("synced up to %d of %d, asked %d times", l.Synced(), l.End().LSN, asked)
+	}
+	must(t)(l.Append(sized(2, block, 2)))
+	fail = errPower
+	l.WriteOut()
+	fail = nil
+	l.WriteOut()
+	if err := l.Sync(); !errors.Is(err, errPower) || asked != 2 {
+		t.Errorf("sync behind a failed write-out: %v, asked %d times", err, asked)
+	}
+	if _, err := l.Append(sized(3, block, 3)); !errors.Is(err, errPower) {
+		t.Errorf("append behind a failed write-out: %v", err)
+	}
+}
+
 // TestAppendAllocates verifies that the steady state, wrapping included, leaves
 // nothing to the collector.
 func TestAppendAllocates(t *testing.T) {

@@ -285,6 +285,14 @@ func (m *model) random(n int) Ops {
 }
 
 func (m *model) sync() error {
+	if m.rng.IntN(3) == 0 {
+		m.log.WriteOut()
+		if m.rng.IntN(2) == 0 { // beside the work that it is done for
+			if err := m.append(); err != nil {
+				return err
+			}
+		}
+	}
 	end := m.log.End().LSN
 	var beside error
 	m.file.during = func() {
