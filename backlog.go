@@ -22,7 +22,9 @@ import (
 //   - a unit that a reader or a checkpoint applies ends with the newest acknowledged group, which is what the
 //     next reader is shown;
 //   - a transaction that goes over to the tree applies first what is acknowledged, then each further group by itself, because
-//     each of these can be acknowledged, and asked for, on its own.
+//     each of these can be acknowledged, and asked for, on its own;
+//   - a leader who is about to sync the log applies first what is acknowledged, then the groups that the sync covers, which are
+//     acknowledged together: see prepublish.
 //
 // Within a group all deferred transactions come before all others: who finds the open group to have one that
 // the tree has goes over to the tree too. So the tree never stands in the middle of a group that is sealed.
@@ -492,7 +494,9 @@ func (db *DB) applyUnit(due []*group) (err error) {
 	done = true
 	err = db.adopt(tx)
 	db.head.pos = last.end.pos
-	last.end = db.head
+	for _, n := range due {
+		n.end = db.head
+	}
 	g.applied(due)
 	db.free.Redeem(db.promised())
 	if last.end.tx <= page.TxID(db.acked.Load()) {

@@ -19,7 +19,7 @@ import (
 // A relaxed commit seals the open group too, and readers are shown it at once. Then the group is
 // forgotten, unless somebody in it waits for the sync.
 type group struct {
-	end state // of its last transaction; until that is applied, with its number alone
+	end state // of its last transaction, or of the last one that was applied with it; until that is done, with its number alone
 	log *wal.Group
 
 	// Guarded by groups.mu.
@@ -252,10 +252,14 @@ func (db *DB) lead() {
 }
 
 // readersAbout reports whether what has just become durable should be published before anybody is told of it, since readers come and go and it is little: they
-// read on what was shown before meanwhile. Once somebody has been told they would have to wait. groups.mu is held.
+// read on what was shown before meanwhile. Once somebody has been told they would have to wait. Where other processes read it is published in any case: see show.
+// groups.mu is held.
 func (db *DB) readersAbout() bool {
 	g := &db.groups
-	return g.late.leaves <= earlyLeaves && g.late.bytes <= earlyBytes && g.pendingFrames <= earlyFrames && db.published.Load().read.Load()
+	if g.late.leaves > earlyLeaves || g.late.bytes > earlyBytes || g.pendingFrames > earlyFrames {
+		return false
+	}
+	return db.published.Load().read.Load() || db.shows() && db.table.Attached()
 }
 
 // publishEarly publishes before anybody is told. An error is the next reader's, who tries again.

@@ -22,25 +22,25 @@ const (
 	paceBusy = time.Millisecond
 )
 
-// syncLog makes the log durable for who waits for commits. Ahead of publishing the disk gets the log first, and while it takes that the groups are made ready to be
-// published.
-func (db *DB) syncLog(ahead bool) error {
+// syncLog makes the log durable for who waits for commits. What will be published early is made ready for that while the disk takes the log.
+func (db *DB) syncLog(early bool) error {
 	p := &db.pace
 	p.syncing.Store(true)
-	if ahead {
+	defer func() {
+		p.last.Store(int64(time.Since(db.opened)))
+		p.syncing.Store(false)
+		if p.waiting.Load() {
+			select {
+			case p.ended <- struct{}{}:
+			default:
+			}
+		}
+	}()
+	if early {
 		db.log.WriteOut()
 		db.prepublish()
 	}
-	err := db.log.Sync()
-	p.last.Store(int64(time.Since(db.opened)))
-	p.syncing.Store(false)
-	if p.waiting.Load() {
-		select {
-		case p.ended <- struct{}{}:
-		default:
-		}
-	}
-	return err
+	return db.log.Sync()
 }
 
 // committing reports whether commits come so close behind each other that somebody waits for one, or is about to.

@@ -13,45 +13,54 @@ import (
 //
 // Whatever cannot be had at once is left to publishEarly, and so is what fails here: it tries again. The caller has the lead.
 func (db *DB) prepublish() {
-	if db.tryLockTree() {
-		err := db.applyCovered()
-		db.unlockTree()
-		if err != nil {
-			return
-		}
+	if db.applyCovered() == nil {
+		_ = db.writeCovered()
 	}
-	_ = db.writeCovered()
 }
 
 // applyCovered applies what is acknowledged, and then the groups that the sync covers, as one unit: they are going to be acknowledged together, or by
 // a relaxed commit, with all that are sealed, so no state between them can be asked for. None of them may be in a unit with
-// what is acknowledged already, since that can. The tree lock is held.
+// what is acknowledged already, since that can.
+//
+// Each is done once, and only what is little. Relaxed commits go on meanwhile, and may come faster than the tree takes them: a leader who went after them would
+// keep all who wait for the sync waiting, for seconds.
 func (db *DB) applyCovered() error {
-	for {
-		if err := db.applyUnit(db.due(db.unitLimit())); err != nil {
-			return err
-		}
-		g := &db.groups
-		g.mu.Lock()
-		acked := page.TxID(db.acked.Load())
-		var unit []*group
-		if l := g.late.groups; len(l) > 0 && l[0].end.tx > acked {
-			n := 0
-			for n < len(l) && slices.Contains(db.covered, l[n]) {
-				l[n].taken = true
-				n++
-			}
-			unit = slices.Clone(l[:n])
-		}
-		more := len(g.late.groups) > 0 && g.late.groups[0].end.tx <= acked // by a relaxed commit, meanwhile
-		g.mu.Unlock()
-		if !more {
-			return db.applyUnit(unit)
-		}
+	if !db.tryLockTree() {
+		return nil
 	}
+	defer db.unlockTree()
+	g := &db.groups
+	g.mu.Lock()
+	little := db.readersAbout()
+	g.mu.Unlock()
+	if !little {
+		return nil
+	}
+	if err := db.applyUnit(db.due(earlyBytes)); err != nil {
+		return err
+	}
+	return db.applyUnit(db.coveredUnit())
 }
 
-// writeCovered writes the newest state that the tree has of those that the sync covers.
+// coveredUnit returns the groups of the backlog that the sync covers, if they are all that comes next. The tree lock is held.
+func (db *DB) coveredUnit() []*group {
+	g := &db.groups
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	late := g.late.groups
+	if len(late) == 0 || late[0].end.tx <= page.TxID(db.acked.Load()) {
+		return nil // a relaxed commit has been acknowledged meanwhile
+	}
+	n := 0
+	for n < len(late) && slices.Contains(db.covered, late[n]) {
+		late[n].taken = true
+		n++
+	}
+	return slices.Clone(late[:n])
+}
+
+// writeCovered writes the newest state that the tree has of those that the sync covers. One that has been acknowledged meanwhile
+// need not be the newest of these any more: publishEarly writes that.
 func (db *DB) writeCovered() error {
 	if !db.publishing.TryLock() {
 		return nil
@@ -61,7 +70,6 @@ func (db *DB) writeCovered() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, n := range slices.Backward(db.covered) {
-		// Not acknowledged yet, so that it is in the list of the sealed, and has a pin.
 		if n.applied && n.end.tx > g.acked.tx {
 			return db.writeState(n.end.tx)
 		}

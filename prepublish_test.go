@@ -2,12 +2,15 @@ package folio
 
 import (
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/foliodb/folio/internal/vfs"
+	"github.com/foliodb/folio/page"
 )
 
 // readersAboutIn makes the store one where readers come and go: "k" is "1", it has been read, and the next reader would not have to publish.
@@ -67,6 +70,59 @@ func TestPrepublish(t *testing.T) {
 		has(t, db, "k", want)
 		must(t, db.Check())
 	}
+}
+
+// The data file cannot be written ahead of the sync: it is written behind it.
+func TestFailedPrepublish(t *testing.T) {
+	failer := vfs.NewFailer(vfs.OS)
+	db := mustOpen(t, &Options{fs: failer})
+	readersAboutIn(t, db)
+	failer.Set(vfs.Rule{Kinds: []vfs.Kind{vfs.KindWrite}, Name: ".db", Nth: 1, Err: syscall.ENOSPC})
+	mustPut(t, db, "k", "2")
+	if failer.Failed() != 1 || db.published.Load().tx != page.TxID(db.acked.Load()) {
+		t.Errorf("%d writes have failed, published is %d of %d", failer.Failed(), db.published.Load().tx, db.acked.Load())
+	}
+	has(t, db, "k", "2")
+	must(t, db.Check())
+}
+
+// A leader applied what relaxed commits had brought meanwhile, and what they brought while he did: as long as they went on he did not sync, and commits took
+// seconds. Found by a reviewer.
+func TestPrepublishBesideRelaxedCommits(t *testing.T) {
+	fsys := newHookFS()
+	db := mustOpen(t, &Options{fs: fsys, SyncInterval: time.Hour, MemoryLimit: 1 << 20})
+	put := func(step int, d Durability) {
+		must(t, db.Update(func(tx *Tx) error {
+			tx.SetDurability(d)
+			for i := 0; i < 20000; i += step {
+				if err := tx.Root().Put(fmt.Appendf(nil, "key%08d", i), make([]byte, 50)); err != nil {
+					return err
+				}
+			}
+			return nil
+		}))
+	}
+	put(1, Sync)
+	readersAboutIn(t, db)
+	made, inside, synced := 0, false, false
+	hook := hookFunc(func(kind vfs.Kind, f vfs.File, off int64, p []byte) error {
+		ahead := kind == vfs.KindMsync && isLog(f) || kind == vfs.KindWrite && !isLog(f) && db.applying.Load()
+		if kind == vfs.KindSync && isLog(f) {
+			synced = true
+		} else if ahead && !inside && !synced && made < 100 {
+			made++
+			inside = true
+			put(100, Relaxed)
+			inside = false
+		}
+		return nil
+	})
+	fsys.before.Store(&hook)
+	mustPut(t, db, "k", "2")
+	if !synced || made == 0 || made > 2 {
+		t.Errorf("%d relaxed commits before the sync", made)
+	}
+	has(t, db, "k", "2")
 }
 
 // A relaxed commit acknowledges a group in which somebody waits for the sync, and that the tree does not have. The sync covers it, with another one. Applied

@@ -559,7 +559,7 @@ func (l *Log) WriteOut() {
 	defer l.syncing.Unlock()
 	l.mu.Lock()
 	err, size := l.err, l.space.size
-	l.tails = 0 // the block in which the log ends is on its way
+	l.tails = 0 // the block in which the log ends is on its way: a tail would have the disk take it twice
 	l.mu.Unlock()
 	if err != nil {
 		return

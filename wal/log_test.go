@@ -219,6 +219,17 @@ func TestWriteOut(t *testing.T) {
 		t.Errorf("synced up to %d of %d, asked %d times", l.Synced(), l.End().LSN, asked)
 	}
 	must(t)(l.Append(sized(2, block, 2)))
+	relaxed := group(3, put("k", nil))
+	relaxed.Unawaited = true
+	must(t)(l.Append(relaxed))
+	l.WriteOut()
+	before := l.End()
+	relaxed = group(4, put("k", nil))
+	relaxed.Unawaited = true
+	if behind := must(t)(l.Append(relaxed)); int64(behind.LSN-before.LSN) < block-before.Offset%block {
+		t.Errorf("a tail goes from %d to %d, in a block that has been given to the disk", before.LSN, behind.LSN)
+	}
+	asked = 1
 	fail = errPower
 	l.WriteOut()
 	fail = nil
@@ -226,7 +237,7 @@ func TestWriteOut(t *testing.T) {
 	if err := l.Sync(); !errors.Is(err, errPower) || asked != 2 {
 		t.Errorf("sync behind a failed write-out: %v, asked %d times", err, asked)
 	}
-	if _, err := l.Append(sized(3, block, 3)); !errors.Is(err, errPower) {
+	if _, err := l.Append(sized(5, block, 3)); !errors.Is(err, errPower) {
 		t.Errorf("append behind a failed write-out: %v", err)
 	}
 }
