@@ -117,8 +117,6 @@ var plants = []plant{
 		Old: "		_ = db.writeCovered()\n", New: "		_ = db.writeCovered()\n	db.groups.mu.Lock()\n	for _, n := range db.covered {\n		db.acknowledge(n)\n	}\n	db.groups.mu.Unlock()\n"}}},
 	{"what is written ahead has no pin", "ahead | ahead | relaxed", []weave.Edit{{File: "prepublish.go",
 		Old: "			return db.writeState(n.end.tx)\n", New: "			frames := g.gather(n.end.tx)\n			g.mu.Unlock()\n			defer g.mu.Lock()\n			return db.writeFrames(frames)\n"}}},
-	{"all that is sealed is applied ahead of a sync", "ahead | ahead | relaxed", []weave.Edit{{File: "prepublish.go",
-		Old: "n < len(late) && slices.Contains(db.covered, late[n]) {", New: "n < len(late) && late[n] != g.open {"}}},
 	{"relaxed commits made during a sync count as synced", "relaxed | sync | view", []weave.Edit{{File: "group.go",
 		Old: "	g.relaxedSynced = relaxed\n", New: "	g.relaxedSynced = g.relaxed\n"}}},
 	// Case B6 of RELIABILITY.md.
