@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -615,4 +616,27 @@ func TestCloseBesideTidy(t *testing.T) {
 		must(t, r.Close())
 		<-done
 	}
+}
+
+// Nobody reads in the process that writes, but another one does: for that one, too, the work of publishing is done while the log is synced.
+func TestPrepublishForOthers(t *testing.T) {
+	fsys := newHookFS()
+	w := mustOpen(t, &Options{fs: fsys})
+	mustPut(t, w, "k", "1")
+	r := openAgain(t, w.Path(), Options{ReadOnly: true})
+	tx, err := r.Begin(false)
+	must(t, err)
+	defer tx.Rollback()
+	mustPut(t, w, "k", "2") // published for the other process, and read by nobody here
+	reached, release := stopLogSync(fsys, nil)
+	var commit sync.WaitGroup
+	commit.Go(func() { mustPut(t, w, "k", "3") })
+	<-reached
+	if n := late(w); n != 0 {
+		t.Errorf("%d operations are not in the tree", n)
+	}
+	has(t, r, "k", "2")
+	close(release)
+	commit.Wait()
+	has(t, r, "k", "3")
 }
