@@ -148,7 +148,7 @@ func (r *SalvageReport) add(f SalvageFinding) {
 //
 // The report is valid even with an error. Errors: ErrInvalid if src is no store, ErrVersionMismatch, *LockedError,
 // *CorruptError if nothing at all can be read of it, and those of the file system. With an error there is nothing at
-// dst. Salvage reads the whole file at worst, waits for the disk, and keeps about MemoryLimit and a byte for every two
+// dst, unless that could not be removed again. Salvage reads the whole file at worst, waits for the disk, and keeps about MemoryLimit and a byte for every two
 // pages on the heap.
 func Salvage(src, dst string, opts *SalvageOptions) (*SalvageReport, error) {
 	var o SalvageOptions
@@ -232,10 +232,14 @@ func (s *salvage) files(src, dst string) (err error) {
 	if err := so.fs.Link(tmp, dst); err != nil {
 		return errors.Join(about(dst, err), removeStore(s.src, tmp))
 	}
-	if err := so.fs.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+	err = so.fs.Remove(tmp)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
 	}
-	return so.fs.SyncDir(filepath.Dir(dst))
+	if err = errors.Join(err, so.fs.SyncDir(filepath.Dir(dst))); err != nil {
+		return errors.Join(err, removeStore(s.src, dst))
+	}
+	return nil
 }
 
 // close lets go of the damaged store.

@@ -15,6 +15,38 @@ import (
 	"github.com/foliodb/folio/page"
 )
 
+// Where the folder could not be synced, or the temporary name not be removed, Salvage returned the error and left the new store, though
+// it promises that there is none then, and folio recover refused to be run again.
+func TestSalvageNameThatFails(t *testing.T) {
+	path := salvageStore(t, 0)
+	for _, kind := range []vfs.Kind{vfs.KindSyncDir, vfs.KindRemove} {
+		f := vfs.NewFailer(vfs.OS)
+		dir := crashDir(t)
+		dst := filepath.Join(dir, "saved.db")
+		last := 0
+		for nth := 1; ; nth++ {
+			f.Set(vfs.Rule{Kinds: []vfs.Kind{kind}, Nth: nth})
+			_, err := Salvage(path, dst, &SalvageOptions{fs: f})
+			f.Set()
+			if err == nil {
+				break
+			}
+			last = nth
+			if !errors.Is(err, errInjected) {
+				t.Errorf("%s %d: %v", kind, nth, err)
+			}
+			if _, err := os.Stat(dst); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("%s %d: there is a new store in spite of an error: %v", kind, nth, err)
+				must(t, os.Remove(dst))
+			}
+		}
+		if last == 0 {
+			t.Errorf("no %s failed", kind)
+		}
+		contentsAt(t, dst)
+	}
+}
+
 // Every read of a damaged store may fail. Salvage says so, saves the rest, and takes a page that cannot be read for no
 // other; or it gives up with an error and leaves nothing behind.
 func TestSalvageReadsThatFail(t *testing.T) {

@@ -37,7 +37,7 @@ the bucket lost+found, a bucket for each piece. It may hold values that were rep
 A line that begins with "lost:" is a loss; one that begins with "note:" is damage that costs
 nothing. The exit code is 0 if everything was saved, 1 if something was lost, 4 if there was
 nothing to be saved, and 3 if SRC is no store, or DST cannot be written. With 3 and 4 there is
-no DST.`,
+no DST, unless it could not be removed again.`,
 		Example: `  folio recover app.db saved.db
   folio check saved.db
   folio buckets saved.db --bucket lost+found`,
