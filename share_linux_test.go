@@ -482,7 +482,18 @@ func TestReadersElsewhere(t *testing.T) {
 		}
 		time.Sleep(time.Millisecond)
 	}
-	must(t, errors.Join(tx.Rollback(), own.Rollback()))
+	// Stats.OldestReader had left out what the writer reads itself, which is in no slot, though Stats.Oldest had it.
+	must(t, errors.Join(tx.Rollback(), r.Close()))
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		s := third.Stats()
+		if s.OldestReader == own.ID() && s.Oldest.Tx == own.ID() {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("only the writer reads, TxID %d: oldest %d, %v", own.ID(), s.OldestReader, s.Oldest)
+		}
+	}
+	must(t, own.Rollback())
 }
 
 // Others were told what a writer reads itself only by a commit, only if they were attached by then, and not by each one: folio readers, which attaches for a moment, saw

@@ -33,7 +33,7 @@ type Stats struct {
 	RetainedPages uint64 // superseded, kept for a reader, the last checkpoint or a commit under way
 	LargestFree   uint64 // longest run of free pages
 
-	HeapBytes    int64 // changed pages on the heap, those already in the data file included
+	HeapBytes    int64 // changed pages of commits on the heap, in the data file already or not; without up to a quarter of MemoryLimit that is kept for the next ones
 	PendingBytes int64 // of these, not yet in the data file
 
 	LastTx         TxID // newest commit
@@ -49,7 +49,7 @@ type Stats struct {
 	Rollbacks      uint64
 	Groups         uint64 // records written to the log
 	Checkpoints    uint64
-	BackgroundFail error // why the last background checkpoint failed, or ErrFileReplaced, or why the free set cannot be read; nil: nothing failed
+	BackgroundFail error // what the store did last in the background failed for: a checkpoint, writing pages, making the file shorter; or ErrFileReplaced, or why the free set cannot be read; nil: nothing failed
 }
 
 // Stats returns figures about the store. It waits for nothing but short bookkeeping, and, where no write has read it yet, for the
@@ -79,6 +79,9 @@ func (db *DB) Stats() Stats {
 	db.freeStats(&s)
 	if list := db.listReaders(); len(list) > 0 {
 		s.Oldest = list[0]
+		if s.OldestReader == 0 || list[0].Tx < s.OldestReader { // the writer's own readers are in no slot of the table
+			s.OldestReader = list[0].Tx
+		}
 	}
 	return s
 }
