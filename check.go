@@ -140,7 +140,7 @@ func (tx *Tx) audit(then func(*audit)) (err error) {
 }
 
 // Check verifies the state that the transaction sees: every page reached once and sound, keys in order, counts
-// right. It returns nil, or an error that unwraps ([]error) to every finding, each a *CorruptError that
+// right. It returns nil, or an error that unwraps, in several steps, to every finding, each a *CorruptError that
 // cites an invariant of ARCHITECTURE.md. DB.Check also accounts for the pages that are not reached.
 func (tx *Tx) Check() error {
 	if tx.done.Load() {
@@ -162,8 +162,9 @@ func (tx *Tx) Check() error {
 
 // Check verifies the whole store: what Tx.Check does, for the newest state, and that every other page
 // is exactly one of: meta, free, retained for a reader or a checkpoint, of a free set, or allocated since. It makes
-// all commits so far durable, and then runs beside readers and writers. It reads the whole file. A
-// store that refuses writes (ErrPoisoned) is checked without the account.
+// all commits so far durable, and then runs beside readers and writers. It reads every page that is in use. A
+// store that refuses writes (ErrPoisoned), or that another process writes, is checked without the account; the log is not looked at
+// beside a process that writes.
 func (db *DB) Check() error {
 	if err := db.enter(); err != nil {
 		return err

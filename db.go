@@ -53,7 +53,8 @@ type DB struct {
 	doubtful       bool // whether the mapping shows what is written has to be looked at: see checkMedium
 
 	// life is held for reading by what Close has to wait for, write transactions among them
-	// until their commit has returned. Nobody takes it twice, or waits for the writer lock with it.
+	// until their commit has returned. Nobody waits for the writer lock with it, and only who has that lock takes it a second
+	// time, to move pages: Close takes the writer lock first, so that it cannot have come in between.
 	life   sync.RWMutex
 	closed atomic.Bool // set under life
 
@@ -637,7 +638,7 @@ func (db *DB) IsReadOnly() bool { return db.opts.ReadOnly }
 func (db *DB) String() string { return fmt.Sprintf("DB<%q>", db.path) }
 
 // Sync makes all commits so far durable: relaxed ones survive a power cut from then
-// on. It blocks for one sync of the log at most, and does nothing where all are durable.
+// on. It blocks for a sync of the log, and for what is left of one under way, and does nothing where all are durable.
 func (db *DB) Sync() error {
 	if err := db.enter(); err != nil {
 		return err

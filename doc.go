@@ -57,7 +57,8 @@
 //
 // A read transaction waits for nobody and nobody waits for it, but for this: a reader that begins after a commit
 // that no reader has seen writes its pages to the file first, without a sync, or waits for who is writing pages
-// just then. A read transaction held open for long keeps the pages that it can reach from being reused, and delays
+// just then. In a process that only reads it may also wait for one that is opening the store to write it, Options.LockTimeout
+// at most. A read transaction held open for long keeps the pages that it can reach from being reused, and delays
 // Close, which waits for all transactions. Growth of the file, checkpoints, Check, Backup and Compact run beside
 // readers and writers.
 //
@@ -67,7 +68,7 @@
 // A DB may be used by all goroutines at once. So may a read transaction and its buckets; each goroutine has its own
 // Cursor. A write transaction belongs to one goroutine at a time.
 //
-// One process at a time has a store open for writing. Any number of others may read it: on Linux beside that one, elsewhere
+// One process at a time has a store open for writing. Up to 448 others may read it: on Linux beside that one, elsewhere
 // while there is none (see Options.ReadOnly). The same file twice in one process
 // is ErrAlreadyOpen. With Options.Private a process reads a store and changes it for itself alone: for tests on real
 // data, or to see what a change would do.

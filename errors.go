@@ -42,7 +42,8 @@ var (
 	ErrSameBuckets = errors.New("folio: source and destination are the same bucket")
 	// ErrDifferentDB is returned when a bucket is moved between transactions.
 	ErrDifferentDB = errors.New("folio: buckets are of different transactions")
-	// ErrTimeout is returned by Open when the store stayed locked for Options.LockTimeout. It comes as a *LockedError.
+	// ErrTimeout is returned by Open when the store stayed locked for Options.LockTimeout, and by Begin and View of a process that
+	// only reads, when one that opens the store to write it took longer. It comes as a *LockedError.
 	ErrTimeout = errors.New("folio: timeout")
 	// ErrInvalid is returned by Open for a file that is not a Folio store.
 	ErrInvalid = errors.New("folio: not a Folio store")
@@ -61,7 +62,8 @@ var (
 	ErrPoisoned = errors.New("folio: store refuses writes after a failure")
 	// ErrFileReplaced is returned by Checkpoint and Close when the data file does not lie where it was opened any more: it has been
 	// removed or moved, or another file put in its place. The store works on, and Backup and Compact save what it holds; but
-	// who opens it next does not find it. Close leaves the log, as if the process had died: what was moved can be put back.
+	// who opens it next does not find it. Close leaves the log, as if the process had died: what was moved can be put back. A
+	// handle that has written nothing so far gets it from its first commit, which fails.
 	ErrFileReplaced = errors.New("folio: data file has been removed, moved or replaced while it was open")
 	// ErrAlreadyOpen is returned by Open when this process has the same file open,
 	// by whatever path.

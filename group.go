@@ -42,7 +42,7 @@ type group struct {
 }
 
 // groups is the way of commits from the writer to the data file. mu is the group lock:
-// held for a commit's merge and for bookkeeping, never across a system call.
+// held for a commit's merge and for bookkeeping, never across a call on a file. Memory may be mapped and unmapped with it.
 type groups struct {
 	mu sync.Mutex
 

@@ -7,8 +7,8 @@ import (
 )
 
 // OpenMemory opens a store without a file: everything is gone when it is closed. It does what a store in a file
-// does; commits cost no sync, since there is nothing to lose, and Sync and Checkpoint only
-// give memory back. opts may be nil; ReadOnly and LockTimeout mean nothing here, and ReadOnly is an error. The
+// does; commits cost no sync, since there is nothing to lose; Sync does nothing, and Checkpoint only
+// gives memory back. opts may be nil; LockTimeout means nothing here, and ReadOnly and Private are errors. The
 // pages lie outside the Go heap: in anonymous memory on Linux, in a temporary file without a name
 // elsewhere.
 func OpenMemory(opts *Options) (*DB, error) {

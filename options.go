@@ -47,7 +47,7 @@ const (
 type Options struct {
 	// ReadOnly opens the store for reading, beside any number of other processes that read and one that writes: each
 	// transaction sees every commit that was acknowledged in any process before it began, and keeps what it sees
-	// for as long as it lasts. It costs the writer the pages that it keeps, and nothing else. The store is not
+	// for as long as it lasts. It costs the writer the pages that it keeps, and, while it reads, that commits are shown before they are acknowledged. The store is not
 	// changed, not even to repair: commits that are only in the log are replayed in memory. Where processes
 	// cannot share memory (systems other than Linux, a folder that cannot be written to), several processes
 	// may read while none writes. To read beside one that writes takes permission to write the file of which the name ends in
@@ -68,8 +68,8 @@ type Options struct {
 	// umask that leaves it).
 	FileMode os.FileMode
 
-	// LockTimeout is how long Open waits for a store that another process holds. 0:
-	// one second; negative: for ever.
+	// LockTimeout is how long Open waits for a store that another process holds, and in a process that only reads Begin and View for
+	// one that is just opening it to write. 0: one second; negative: for ever.
 	LockTimeout time.Duration
 
 	// PageSize of a new store, in bytes: a power of two from 4096 to 65536. 0: the
@@ -100,9 +100,9 @@ type Options struct {
 	MemoryLimit int64
 
 	// OnOldReader, if it is set, is called once for each state that has been read for longer than OldReaderAge, in this process
-	// or in another one: it keeps superseded pages, so that the file grows. Only a process that writes calls it, after a
+	// or in another one: it keeps superseded pages, so that the file grows. Only a process that writes calls it for these, after a
 	// commit, in a goroutine of its own; it must not close the store. With TraceReaders it is also told of
-	// transactions that were leaked.
+	// transactions that were leaked, at any time, and in a process that only reads too.
 	OnOldReader func(Reader)
 
 	// OldReaderAge is when a reader is old. 0: one minute.

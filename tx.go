@@ -16,7 +16,8 @@ import (
 )
 
 // TxID names a committed write transaction, and the state of the store behind it. They
-// count up from 1, without gaps; 0 is the empty new store.
+// count up from 1, without gaps, but that a process which opens the store to write it passes over those that processes which
+// read it may know of commits that a power cut has taken; 0 is the empty new store.
 type TxID = page.TxID
 
 // Tx is a transaction: one unchanging state of the store to read, and, if it is writable, to
@@ -102,7 +103,7 @@ func (tx *Tx) recycle() {
 }
 
 // Begin starts a transaction. A read transaction does not wait, except that it may write
-// out commits that nobody has looked at yet. A write transaction waits for the one before it, and gets
+// out commits that nobody has looked at yet, and, in a process that only reads, as Options.LockTimeout says. A write transaction waits for the one before it, and gets
 // an error that is ErrPoisoned after a failed sync. End it with Commit or Rollback.
 func (db *DB) Begin(writable bool) (*Tx, error) {
 	if writable {

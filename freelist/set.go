@@ -22,8 +22,8 @@ import (
 //	length   its pages, less 1
 //
 // So extents that overlap or are out of order cannot be written down. Pages 5, 6, 7 and 9 are 02 04 03 02 00 00.
-// Zeros may follow: room is reserved before the set is known, and where it turns out to take a page less, they fill that
-// page, since the length has to tell which pages are the set's own.
+// Zeros may follow: room is reserved before the set is known, and where it turns out to take less, they fill the pages that are
+// left, since the length has to tell which pages are the set's own.
 //
 // The length in bytes, and a checksum, are kept by the meta that names the set.
 
