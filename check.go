@@ -142,11 +142,12 @@ func (tx *Tx) audit(then func(*audit)) (err error) {
 // Check verifies the state that the transaction sees: every page reached once and sound, keys in order, counts
 // right. It returns nil, or an error that unwraps, in several steps, to every finding, each a *CorruptError that
 // cites an invariant of ARCHITECTURE.md. DB.Check also accounts for the pages that are not reached.
-func (tx *Tx) Check() error {
+func (tx *Tx) Check() (err error) {
 	if tx.done.Load() {
 		return ErrTxClosed
 	}
 	if tx.writing != nil {
+		defer tx.catchError(debug.SetPanicOnFault(true), &err)
 		if tx.failed != nil {
 			return tx.failed
 		}
@@ -320,18 +321,28 @@ func without(err, told error) error {
 // checkPersisted is Check for a store opened for reading: of the checkpoint that the data file holds, and then, if
 // a log was replayed in memory, of the state behind it. It returns how many pages the newer of the two has.
 func (db *DB) checkPersisted() (pages int, err error) {
-	err = db.View(func(tx *Tx) error {
-		pages = int(tx.pageEnd())
-		slot := db.newestSlot()
-		if s := tx.snapshot.share; s != nil {
-			if s.base == nil { // what is free is known to the writer alone
+	for tries := 0; ; tries++ {
+		var base *slot
+		err = db.View(func(tx *Tx) error {
+			pages = int(tx.pageEnd())
+			s := tx.snapshot.share
+			if s == nil {
+				return tx.checkSlot(db.newestSlot())
+			}
+			if s.base == nil || tries == 10 { // what is free is known to the writer alone
 				return tx.Check()
 			}
-			slot = *s.base
+			base = s.base
+			return tx.checkSlot(*base)
+		})
+		// No pin keeps the pages of a free set: a writer that came meanwhile, and made a checkpoint, may have used them again.
+		if err == nil || base == nil {
+			return pages, err
 		}
-		return tx.checkSlot(slot)
-	})
-	return pages, err
+		if m, other := db.lastCheckpoint(); other != nil || m.Checkpoint == base.meta.Checkpoint {
+			return pages, err
+		}
+	}
 }
 
 // pageEnd is behind the last page of what a read transaction sees, which may be in memory only, of a log that was replayed there.

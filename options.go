@@ -91,7 +91,8 @@ type Options struct {
 
 	// MaxSize of the data file in bytes, 16 pages at least; a transaction that would need more fails
 	// with ErrMaxSizeReached. One that only deletes finds some pages that others leave for it. What was acknowledged, and
-	// the list of free pages, have a right to space: for them the file may become a little longer. 0: no limit.
+	// the list of free pages, have a right to space: for them the file may become a little longer. A private store, of which the file does not
+	// grow, has no limit. 0: no limit.
 	MaxSize int64
 
 	// MemoryLimit bounds the bytes of changed pages that are kept on the heap before they
@@ -181,6 +182,9 @@ func (o *Options) withDefaults() (Options, error) {
 	r.LogLimit, r.MemoryLimit = min(r.LogLimit, wal.MaxLimit), min(r.MemoryLimit, maxLimit)
 	if r.MaxSize != 0 && r.MaxSize < 16*int64(r.PageSize) {
 		return r, fmt.Errorf("folio: Options.MaxSize %d is less than 16 pages of %d bytes", r.MaxSize, r.PageSize)
+	}
+	if r.Private {
+		r.MaxSize = 0 // its pages are in memory, and none of the file's can be used again
 	}
 	setDefault(&r.reread, hugePage())
 	setDefault(&r.minCut, defaultMinCut)

@@ -207,6 +207,28 @@ func TestPrivateOfReadOnlyFile(t *testing.T) {
 	}
 }
 
+// MaxSize held for a private store too, which takes no page of the file, however many are free: of a store that had once been full nothing could
+// be changed.
+func TestPrivateHasNoMaxSize(t *testing.T) {
+	o := Options{MaxSize: 1 << 20}
+	db := mustOpen(t, &o)
+	n := 0
+	for ; ; n++ {
+		err := db.Update(func(tx *Tx) error { return tx.Root().Put(fmt.Appendf(nil, "%04d", n), make([]byte, 2000)) })
+		if errors.Is(err, ErrMaxSizeReached) {
+			break
+		}
+		must(t, err)
+	}
+	must(t, db.Close())
+	o.Private = true
+	p := mustOpenAt(t, db.Path(), &o)
+	for i := range n {
+		mustPut(t, p, fmt.Sprintf("%04d", i), "x")
+	}
+	must(t, p.Check())
+}
+
 // What a private store writes lies past the end of the file: below, not even a mistake reaches a byte.
 func TestPrivateFileRefusesWrites(t *testing.T) {
 	db := mustOpen(t, nil)

@@ -553,8 +553,19 @@ func (db *DB) baseSnapshot(m page.Meta, clean bool) (*snapshot, error) {
 			return nil, err
 		}
 		db.begin(metaState(&m))
-		if clean || !db.opts.Private {
+		if !db.opts.Private {
 			return db.readState(m, clean)
+		}
+		if clean {
+			s, err := db.readState(m, clean)
+			if err != nil {
+				return nil, err
+			}
+			// The pin keeps what the state reaches, but not the pages of the free set: a writer that comes later uses these again after its second
+			// checkpoint. If the set is damaged reading goes on all the same; the first write looks at it again, and says so.
+			db.published.Store(s)
+			_ = db.loadFree()
+			return s, nil
 		}
 		db.published.Store(newSnapshot(metaState(&m), db.data.Map()))
 		if err := db.replayVolatile(); err != nil {

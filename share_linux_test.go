@@ -1,6 +1,7 @@
 package folio
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -394,6 +395,128 @@ func TestPrivateBesideWriter(t *testing.T) {
 	has(t, p, "7", "p7")
 	must(t, errors.Join(p.Check(), p.Close()))
 	Reopens(t, w.Path())
+}
+
+// setAmidst makes a store of which the free set lies amidst other pages, and closes it.
+func setAmidst(t *testing.T, r *rand.Rand) (path string) {
+	t.Helper()
+	w := mustOpen(t, nil)
+	changeSome(t, w, r, 50, 200)
+	must(t, w.Checkpoint())
+	must(t, w.Update(func(tx *Tx) error {
+		_, err := tx.Root().DeleteRange([]byte("0700"), []byte("0850"))
+		return err
+	}))
+	for range 5 {
+		changeSome(t, w, r, 1, 3)
+		must(t, w.Checkpoint())
+	}
+	must(t, w.Close())
+	return w.Path()
+}
+
+// changeSome sets random keys of 3000.
+func changeSome(t *testing.T, db *DB, r *rand.Rand, commits, keys int) {
+	t.Helper()
+	for range commits {
+		must(t, db.Update(func(tx *Tx) error {
+			for range keys {
+				if err := tx.Root().Put(fmt.Appendf(nil, "%04d", r.IntN(3000)), bytes.Repeat([]byte{byte(r.Uint32())}, 200)); err != nil {
+					return err
+				}
+			}
+			return nil
+		}))
+	}
+}
+
+// A private store that was opened while nobody wrote read the free set at its first write. By then a writer, who came later, may have used the set's
+// pages again, which no pin keeps: every write and Check was refused for good, as if the store were damaged.
+func TestPrivateBeforeWriter(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	path := setAmidst(t, r)
+	p := openAgain(t, path, Options{Private: true})
+	if own := p.newestSlot().own; own.N == 0 || own.Start+own.N > p.privateFrom {
+		t.Fatalf("the free set, %v, is not read from the file's part below page %d", own, p.privateFrom)
+	}
+	w := openAgain(t, path, Options{})
+	for range 12 {
+		changeSome(t, w, r, 5, 200)
+		must(t, w.Checkpoint())
+	}
+	mustPut(t, p, "k", "v")
+	has(t, p, "k", "v")
+	must(t, errors.Join(p.Check(), p.Close(), w.Check(), w.Close()))
+	Reopens(t, path)
+}
+
+// amidFS calls between before a page is first touched, once.
+type amidFS struct {
+	vfs.FS
+	between atomic.Pointer[func()]
+}
+
+type amidFile struct {
+	vfs.File
+	fs *amidFS
+}
+
+type amidMapping struct {
+	vfs.Mapping
+	fs *amidFS
+}
+
+func (a *amidFS) Open(name string, flag int, perm os.FileMode) (vfs.File, error) {
+	f, err := a.FS.Open(name, flag, perm)
+	if err != nil {
+		return nil, err
+	}
+	return &amidFile{f, a}, nil
+}
+
+func (f *amidFile) Map(n int64) (vfs.Mapping, error) {
+	m, err := f.File.Map(n)
+	if err != nil {
+		return nil, err
+	}
+	return &amidMapping{m, f.fs}, nil
+}
+
+func (m *amidMapping) Populate(off, n int64) error {
+	if fn := m.fs.between.Swap(nil); fn != nil {
+		(*fn)()
+	}
+	return m.Mapping.Populate(off, n)
+}
+
+// Check of a store that nobody wrote took the pages of the free set for damaged, when a writer had come after the check had begun, and had used
+// them again.
+func TestCheckBeforeWriter(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	path := setAmidst(t, r)
+	between := &amidFS{FS: vfs.OS}
+	p := openAgain(t, path, Options{ReadOnly: true, fs: between})
+	s := p.published.Load()
+	came := false
+	comes := func() {
+		came = true
+		w := openAgain(t, path, Options{})
+		for range 12 {
+			changeSome(t, w, r, 5, 200)
+			must(t, w.Checkpoint())
+		}
+	}
+	between.between.Store(&comes)
+	must(t, p.Check())
+	if !came {
+		t.Error("no page was touched for the first time")
+	}
+	if tx, err := p.Begin(false); err != nil || tx.snapshot == s {
+		t.Errorf("the writer has shown nothing: %v", err)
+	} else {
+		must(t, tx.Rollback())
+	}
+	must(t, p.Close())
 }
 
 // What a failed sync lost of relaxed commits other processes may have been shown. The next writer's states have higher
