@@ -218,7 +218,7 @@ func (b *Bucket) Put(key, value []byte) (err error) {
 		}
 	}
 	b.log()
-	if b.tx.logs() {
+	if b.tx.logs() && !b.tx.bursts(len(key)+len(value)) {
 		b.tx.makeRoom(len(key) + len(value))
 		b.tx.ops.Put(key, value)
 		b.tx.logged()
@@ -316,6 +316,15 @@ func (tx *Tx) logged() {
 	if !tx.bulk && int64(len(tx.ops)) > tx.db.bulkLimit() {
 		tx.goBulk()
 	}
+}
+
+// bursts gives up logging if an operation of n bytes would make the record too large: a value of that size need not be copied for that.
+func (tx *Tx) bursts(n int) bool {
+	if int64(len(tx.ops))+int64(n) <= tx.db.bulkLimit() {
+		return false
+	}
+	tx.goBulk()
+	return true
 }
 
 // bulkLimit is the number of bytes of operations from which a transaction commits by checkpoint. Places of operations are numbers of 32

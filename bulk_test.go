@@ -2,6 +2,7 @@ package folio
 
 import (
 	"fmt"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -51,4 +52,17 @@ func TestBulkWaitsForWhatPrecedesIt(t *testing.T) {
 	has(t, again, "a", "1")
 	has(t, again, "b", "2")
 	must(t, again.Check())
+}
+
+// A value that no record of the log can hold was copied to the heap for one all the same, and then the record was given up.
+func TestLargeValueIsNotCopied(t *testing.T) {
+	db := mustOpen(t, nil)
+	value := make([]byte, 64<<20)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	must(t, db.Update(func(tx *Tx) error { return tx.Root().Put([]byte("k"), value) }))
+	runtime.ReadMemStats(&after)
+	if n := after.TotalAlloc - before.TotalAlloc; n > uint64(len(value)/2) {
+		t.Errorf("%d MiB of the heap were taken for a value of %d", n>>20, len(value)>>20)
+	}
 }
