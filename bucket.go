@@ -55,7 +55,7 @@ func (b *Bucket) mustBe(method string) {
 func (b *Bucket) use(method string) {
 	b.useDeferred(method)
 	if b.tx.writing != nil && (b.tx.deferred || b.tx.streak > 0 || b.tx.lost) {
-		if err := b.tx.enterTree(); err != nil {
+		if err := b.tx.enterTreeGuarded(); err != nil {
 			b.tree.Init(page.BucketHeader{}, nil, nil, nil) // the snapshot has not what the transaction has done: nothing is found
 			b.sequence = 0
 			b.tx.spoil(err)
@@ -72,6 +72,15 @@ func (b *Bucket) useDeferred(method string) {
 	if b.nesting != nil && b.dead {
 		panic("folio: " + method + " on a bucket that was deleted")
 	}
+}
+
+// enterTreeGuarded is enterTree for methods of which the guard begins behind it, or that have none of their own: Len reads no page by itself,
+// but what comes before may.
+func (tx *Tx) enterTreeGuarded() (err error) {
+	if !tx.managed {
+		defer tx.catchError(debug.SetPanicOnFault(true), &err)
+	}
+	return tx.enterTree()
 }
 
 // usable is use for methods that return an error.
@@ -376,6 +385,10 @@ func (b *Bucket) opened(name []byte) *Bucket {
 
 // open is Bucket by the way down to the bucket's entry.
 func (b *Bucket) open(name []byte) *Bucket {
+	if b.tx.writing != nil && b.tx.lost {
+		b.use("Bucket") // says why, and that nothing is found: the snapshot that b may have is not pinned any more
+		return nil
+	}
 	defer b.tx.catchUnmanaged(debug.SetPanicOnFault(true))
 	c, err := b.lookup(name)
 	if err != nil {
@@ -805,7 +818,10 @@ func (b *Bucket) Sequence() uint64 {
 }
 
 // SetSequence sets the bucket's sequence number.
-func (b *Bucket) SetSequence(n uint64) error {
+func (b *Bucket) SetSequence(n uint64) (err error) {
+	if b.unguarded() {
+		defer b.tx.catchError(debug.SetPanicOnFault(true), &err)
+	}
 	if err := b.changeableTree(); err != nil {
 		return err
 	}
@@ -819,10 +835,13 @@ func (b *Bucket) SetSequence(n uint64) error {
 }
 
 // NextSequence raises the bucket's sequence number by one and returns it.
-func (b *Bucket) NextSequence() (uint64, error) {
+func (b *Bucket) NextSequence() (n uint64, err error) {
+	if b.unguarded() {
+		defer b.tx.catchError(debug.SetPanicOnFault(true), &err)
+	}
 	if err := b.changeableTree(); err != nil {
 		return 0, err
 	}
-	n := b.sequence + 1
+	n = b.sequence + 1
 	return n, b.SetSequence(n)
 }

@@ -48,7 +48,11 @@ func (c *Cursor) Seek(key []byte) (k, v []byte) { return c.jump(seekItem, key) }
 // Next goes to the next item and returns it; nil: there is none.
 func (c *Cursor) Next() (k, v []byte) {
 	if !c.b.tx.done.Load() && (c.b.nesting == nil || !c.b.dead && !c.b.tx.behind()) {
-		if k, v := c.c.Step(); k != nil {
+		if !c.b.tx.managed {
+			if k, v, done := c.step(nextItem); done {
+				return k, v
+			}
+		} else if k, v := c.c.Step(); k != nil {
 			return k, v
 		}
 	}
@@ -58,11 +62,28 @@ func (c *Cursor) Next() (k, v []byte) {
 // Prev goes to the previous item and returns it; nil: there is none.
 func (c *Cursor) Prev() (k, v []byte) {
 	if !c.b.tx.done.Load() && (c.b.nesting == nil || !c.b.dead && !c.b.tx.behind()) {
-		if k, v := c.c.StepBack(); k != nil {
+		if !c.b.tx.managed {
+			if k, v, done := c.step(prevItem); done {
+				return k, v
+			}
+		} else if k, v := c.c.StepBack(); k != nil {
 			return k, v
 		}
 	}
 	return c.jump(prevItem, nil)
+}
+
+// step is Step or StepBack with a guard: a page that was touched before can be gone from memory again, and not come back from a disk that fails, or from a
+// file that was cut. done: that is what Next or Prev returns.
+func (c *Cursor) step(m move) (k, v []byte, done bool) {
+	defer c.b.tx.catch(debug.SetPanicOnFault(true))
+	done = true // of a fault too, which leaves the cursor where it was
+	if m == nextItem {
+		k, v = c.c.Step()
+	} else {
+		k, v = c.c.StepBack()
+	}
+	return k, v, k != nil
 }
 
 // move says where a cursor goes.
@@ -162,12 +183,25 @@ func (b *Bucket) Range(from, to []byte) iter.Seq2[[]byte, []byte] {
 		end := append(short[:0], to...)
 		bounded := to != nil
 		k, v := c.start(from)
-		for ; k != nil && (!bounded || string(k) < string(end)); k, v = c.Next() {
+		for ; k != nil && (!bounded || c.below(k, end)); k, v = c.Next() {
 			if !yield(k, v) {
 				return
 			}
 		}
 	}
+}
+
+// below reports whether k, a key in the mapping, is below end. A fault is the transaction's error, and says no.
+func (c *Cursor) below(k, end []byte) bool {
+	if c.b.tx.managed {
+		return string(k) < string(end)
+	}
+	return c.belowGuarded(k, end)
+}
+
+func (c *Cursor) belowGuarded(k, end []byte) bool {
+	defer c.b.tx.catch(debug.SetPanicOnFault(true))
+	return string(k) < string(end)
 }
 
 // start goes to the first item from the key from on; nil: to the first of all.

@@ -158,6 +158,90 @@ func TestFaultInUnmanagedWrite(t *testing.T) {
 	}
 }
 
+// A transaction of Begin had put operations by. Methods that take it over to the tree, where these are done, had their guard behind that, or
+// none: a fault of the mapping there ended the process.
+func TestFaultOnTheWayToTheTree(t *testing.T) {
+	key := []byte("key50")
+	ops := map[string]func(b *Bucket) error{
+		"Len":          func(b *Bucket) error { b.Len(); return b.tx.Err() },
+		"Get":          func(b *Bucket) error { b.Get(key); return b.tx.Err() },
+		"Count":        func(b *Bucket) error { b.Count(nil, nil); return b.tx.Err() },
+		"Rank":         func(b *Bucket) error { b.Rank(key); return b.tx.Err() },
+		"At":           func(b *Bucket) error { b.At(1); return b.tx.Err() },
+		"Stats":        func(b *Bucket) error { b.Stats(); return b.tx.Err() },
+		"Cursor":       func(b *Bucket) error { b.Cursor(); return b.tx.Err() },
+		"Bucket":       func(b *Bucket) error { b.Len(); b.Bucket(key); return b.tx.Err() },
+		"Sequence":     func(b *Bucket) error { b.Sequence(); return b.tx.Err() },
+		"SetSequence":  func(b *Bucket) error { return b.SetSequence(1) },
+		"NextSequence": func(b *Bucket) error { _, err := b.NextSequence(); return err },
+		"Check":        func(b *Bucket) error { return b.tx.Check() },
+		"Put":          func(b *Bucket) error { return b.Put(key, make([]byte, 20000)) },
+	}
+	for what, op := range ops {
+		t.Run(what, func(t *testing.T) {
+			path := mustOpenFilled(t)
+			db := mustOpenAt(t, path, nil)
+			must(t, db.View(func(tx *Tx) error { // touch all
+				for range tx.Bucket([]byte("b")).All() {
+				}
+				return nil
+			}))
+			tx, err := db.Begin(true)
+			must(t, err)
+			b := tx.Bucket([]byte("b"))
+			for i := range 10 {
+				must(t, b.Put(fmt.Appendf(nil, "key%02d", 10*i), nil))
+			}
+			if !tx.deferred {
+				t.Fatal("nothing has been put by")
+			}
+			must(t, os.Truncate(path, 8192))
+			Fault(t, what, func() error { return op(b) })
+			if !tx.done.Load() {
+				tx.Rollback()
+			}
+			t.SkipNow() // the store is past closing
+		})
+	}
+}
+
+// A cursor that went on within a page was not guarded, since the page had been touched; but it can be gone again.
+func TestFaultWithinALeaf(t *testing.T) {
+	for _, what := range []string{"Next", "Prev", "Range"} {
+		t.Run(what, func(t *testing.T) {
+			path := mustOpenFilled(t)
+			db := mustOpenAt(t, path, nil)
+			tx, err := db.Begin(false)
+			must(t, err)
+			c := tx.Bucket([]byte("b")).Cursor()
+			c.Seek([]byte("key50"))
+			c.Next()
+			Fault(t, what, func() error {
+				var k []byte
+				switch what {
+				case "Range":
+					for k = range c.b.Range([]byte("key10"), []byte("key60")) {
+						must(t, os.Truncate(path, 8192))
+						k = nil
+					}
+				case "Next":
+					must(t, os.Truncate(path, 8192))
+					k, _ = c.Next()
+				case "Prev":
+					must(t, os.Truncate(path, 8192))
+					k, _ = c.Prev()
+				}
+				if k != nil {
+					t.Errorf("%s gives a key in spite of the fault", what)
+				}
+				return tx.Err()
+			})
+			must(t, tx.Rollback())
+			t.SkipNow() // the store is past closing
+		})
+	}
+}
+
 // mustOpenFilled makes a store with a bucket of some pages.
 func mustOpenFilled(t *testing.T) string {
 	db := mustOpen(t, nil)
