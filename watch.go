@@ -265,7 +265,7 @@ func (l *traces) collected(db *DB, t *trace) {
 	t.leaked = open
 	l.mu.Unlock()
 	if open && db.opts.OnOldReader != nil {
-		db.opts.OnOldReader(t.reader(db))
+		go db.opts.OnOldReader(t.reader(db)) // here it would hold up all cleanups of the process
 	}
 }
 

@@ -112,6 +112,32 @@ func TestTraceReaders(t *testing.T) {
 	}
 }
 
+// OnOldReader was told of leaks by the goroutine that runs all cleanups of the process, none of which came to run while it took its time.
+func TestLeaksHoldUpNoCleanup(t *testing.T) {
+	told, goOn := make(chan Reader), make(chan struct{})
+	defer close(goOn)
+	db := mustOpen(t, &Options{TraceReaders: true, OnOldReader: func(r Reader) { told <- r; <-goOn }})
+	mustPut(t, db, "k", "v")
+	deadline := time.After(time.Minute)
+	for n := range 2 {
+		readAndForget(t, db)
+		for found := false; !found; {
+			runtime.GC()
+			select {
+			case <-told:
+				found = true
+			case <-deadline:
+				t.Fatalf("%d of 2 leaks were told of", n)
+			case <-time.After(time.Millisecond):
+			}
+		}
+	}
+	s := db.published.Load() // see TestTraceReaders
+	for i := range s.pins {
+		s.pins[i].n.Store(0)
+	}
+}
+
 // Close held the lock of the handle while it waited for the goroutine that looks at readers, which takes that lock: a Close right
 // behind a commit hung. What OnOldReader calls took it too.
 func TestCloseBesideWatch(t *testing.T) {
