@@ -561,10 +561,8 @@ func (db *DB) baseSnapshot(m page.Meta, clean bool) (*snapshot, error) {
 			if err != nil {
 				return nil, err
 			}
-			// The pin keeps what the state reaches, but not the pages of the free set: a writer that comes later uses these again after its second
-			// checkpoint. If the set is damaged reading goes on all the same; the first write looks at it again, and says so.
 			db.published.Store(s)
-			_ = db.loadFree()
+			db.loadFreeEarly()
 			return s, nil
 		}
 		db.published.Store(newSnapshot(metaState(&m), db.data.Map()))
@@ -580,6 +578,17 @@ func (db *DB) baseSnapshot(m page.Meta, clean bool) (*snapshot, error) {
 		return nil, err
 	}
 	return db.readState(m, clean)
+}
+
+// loadFreeEarly has what is free read before writers are let in. The pin keeps what the state reaches, but not the pages of the free set: a writer
+// that comes later uses these again after its second checkpoint. If the set is damaged reading goes on all the same; the first write and Stats look
+// at it again, and say so.
+func (db *DB) loadFreeEarly() {
+	if db.loadFree() == nil {
+		db.loading.Lock()
+		defer db.loading.Unlock()
+		_, _ = db.lookAtStored() // which nothing of this process's has changed: see freeStats
+	}
 }
 
 // follow maps pages that a writer may have added. Where that is in doubt it looks whether the mapping still shows the file: a

@@ -444,7 +444,11 @@ func TestPrivateBeforeWriter(t *testing.T) {
 		changeSome(t, w, r, 5, 200)
 		must(t, w.Checkpoint())
 	}
+	before := p.Stats()
 	mustPut(t, p, "k", "v")
+	if after := p.Stats(); before.BackgroundFail != nil || after.BackgroundFail != nil || before.FreePages == 0 || after.FreePages > before.FreePages {
+		t.Errorf("before a write: %d pages are free, %v; behind it: %d, %v", before.FreePages, before.BackgroundFail, after.FreePages, after.BackgroundFail)
+	}
 	has(t, p, "k", "v")
 	must(t, errors.Join(p.Check(), p.Close(), w.Check(), w.Close()))
 	Reopens(t, path)
