@@ -170,7 +170,6 @@ func TestFaultOnTheWayToTheTree(t *testing.T) {
 		"At":           func(b *Bucket) error { b.At(1); return b.tx.Err() },
 		"Stats":        func(b *Bucket) error { b.Stats(); return b.tx.Err() },
 		"Cursor":       func(b *Bucket) error { b.Cursor(); return b.tx.Err() },
-		"Bucket":       func(b *Bucket) error { b.Len(); b.Bucket(key); return b.tx.Err() },
 		"Sequence":     func(b *Bucket) error { b.Sequence(); return b.tx.Err() },
 		"SetSequence":  func(b *Bucket) error { return b.SetSequence(1) },
 		"NextSequence": func(b *Bucket) error { _, err := b.NextSequence(); return err },
@@ -205,9 +204,40 @@ func TestFaultOnTheWayToTheTree(t *testing.T) {
 	}
 }
 
+// A transaction that failed on its way to the tree has left its snapshot, which nobody keeps for it any more. Handles of buckets that had not come to the tree looked
+// for nested ones there.
+func TestNoBucketOfALostTransaction(t *testing.T) {
+	db := mustOpen(t, nil)
+	must(t, db.Update(func(tx *Tx) error {
+		b, err := tx.CreateBucket([]byte("b"))
+		if err == nil {
+			_, err = b.CreateBucket([]byte("c"))
+		}
+		return err
+	}))
+	must(t, db.Close())
+	db = mustOpenAt(t, db.Path(), nil)
+	tx, err := db.Begin(true)
+	must(t, err)
+	b := tx.Bucket([]byte("b"))
+	must(t, b.Put([]byte("k"), nil))
+	if !tx.deferred {
+		t.Fatal("nothing has been put by")
+	}
+	tx.ops = append(tx.ops, 0xff) // which cannot be repeated in the tree
+	if tx.Root().Len(); !tx.lost || tx.Err() == nil {
+		t.Fatalf("operations that make no sense are done: %v", tx.Err())
+	}
+	if b.Bucket([]byte("c")) != nil {
+		t.Error("a nested bucket is found")
+	}
+	must(t, tx.Rollback())
+	must(t, db.Check())
+}
+
 // A cursor that went on within a page was not guarded, since the page had been touched; but it can be gone again.
 func TestFaultWithinALeaf(t *testing.T) {
-	for _, what := range []string{"Next", "Prev", "Range"} {
+	for _, what := range []string{"Next", "Prev", "Range", "below"} {
 		t.Run(what, func(t *testing.T) {
 			path := mustOpenFilled(t)
 			db := mustOpenAt(t, path, nil)
@@ -223,6 +253,12 @@ func TestFaultWithinALeaf(t *testing.T) {
 					for k = range c.b.Range([]byte("key10"), []byte("key60")) {
 						must(t, os.Truncate(path, 8192))
 						k = nil
+					}
+				case "below":
+					k, _ := c.Next()
+					must(t, os.Truncate(path, 8192))
+					if c.below(k, []byte("key99")) {
+						t.Error("a key that cannot be read is below another")
 					}
 				case "Next":
 					must(t, os.Truncate(path, 8192))

@@ -120,8 +120,9 @@ func (db *DB) freeStats(s *Stats) {
 	if db.opts.ReadOnly && db.followsWriter() {
 		s.Pages = uint64(db.published.Load().end)
 	}
-	// Of a private store that has not been written the set has been looked at, and is not looked at again: see loadFreeEarly.
-	unwritten := db.opts.Private && db.stored.checkpoint != 0 && page.TxID(db.known.Load()) == db.newest().Tx
+	// Of a private store that has not been written, not even by who took it back, the set has been looked at, and is not looked at again: see
+	// loadFreeEarly.
+	unwritten := db.opts.Private && db.stored.checkpoint != 0 && page.TxID(db.known.Load()) == db.newest().Tx && f.End == max(db.newest().Pages, page.FirstID)
 	if db.loaded && !unwritten || db.memory || db.withoutSet && db.opts.Private {
 		return
 	}

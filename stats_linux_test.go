@@ -54,6 +54,27 @@ func TestStatsOfFreePages(t *testing.T) {
 	}
 }
 
+// Of a private store that had taken back all it had written Stats left out what was free in memory.
+func TestStatsOfPrivateRollback(t *testing.T) {
+	db, path := holed(t)
+	db.background.Wait()
+	must(t, db.Close())
+	p := mustOpenAt(t, path, &Options{Private: true})
+	before := p.Stats()
+	if err := p.Update(func(tx *Tx) error {
+		for i := range 200 {
+			must(t, tx.Root().Put(fmt.Appendf(nil, "%d", i), make([]byte, 3000)))
+		}
+		return errInjected
+	}); err != errInjected {
+		t.Fatal(err)
+	}
+	after := p.Stats()
+	if grown := after.Pages - before.Pages; grown == 0 || after.FreePages < before.FreePages+grown/2 || after.LargestFree < grown/2 {
+		t.Errorf("%d pages more, of which %d are free, the longest run has %d", grown, after.FreePages, after.LargestFree)
+	}
+}
+
 // What a writer changes between two looks of a process that reads, Stats tells there too.
 func TestStatsOfFreePagesBesideWriter(t *testing.T) {
 	w := mustOpen(t, nil)

@@ -62,7 +62,7 @@ func (c *Cursor) Prev() (key, value []byte, bucket bool, err error) {
 }
 
 // Step is Next where that needs no other page than the cursor's leaf; elsewhere it returns a nil key and does nothing.
-// It spares a caller the guard that touching a page for the first time needs.
+// It spares View and Update, which guard all that is done in them, the way through all that a move may need.
 func (c *Cursor) Step() (key, value []byte) {
 	if i := c.i + 1; i < c.n && c.gen == c.t.gen {
 		key, value, _, _ = c.leaf.Item(i)
