@@ -14,11 +14,12 @@ func (a *app) checkCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "check STORE",
 		Short: "Look for damage in the whole store",
-		Long: `Reads every page that the store uses and checks all that must hold: checksums, order,
-counts, and, while no other process writes the store, that each page is used once or free, and the log. Each finding is a line on standard output; the
-exit code is 4 if there is any. If the log is damaged, or cannot be applied, that is a finding, and
-the last checkpoint is checked: the store without its log. A meta slot that is damaged while the other one is sound, as a power
-cut can leave it, costs nothing: that is a line that begins with "note:".`,
+		Long: `Reads every page that the store uses and checks all that must hold: checksums, order and
+counts; and, while no other process writes the store, that each page is used once or free, and
+the log. Each finding is a line on standard output; the exit code is 4 if there is any. If the log
+is damaged, or cannot be applied, that is a finding, and the last checkpoint is checked: the store
+without its log. A meta slot that is damaged while the other one is sound, as a power cut can leave
+it, costs nothing: that is a line that begins with "note:".`,
 		Example: `  folio check app.db`,
 		Args:    arguments(1, 1),
 		RunE: func(_ *cobra.Command, args []string) error {
