@@ -45,7 +45,7 @@ const (
 // Options are the settings of Open. The zero value of each field is a good
 // default; a value that cannot be used is an error of Open that names the field.
 type Options struct {
-	// ReadOnly opens the store for reading, beside any number of other processes that read and one that writes: each
+	// ReadOnly opens the store for reading, beside up to 447 other processes that read and one that writes: each
 	// transaction sees every commit that was acknowledged in any process before it began, and keeps what it sees
 	// for as long as it lasts. It costs the writer the pages that it keeps, and, while it reads, that commits are shown before they are acknowledged. The store is not
 	// changed, not even to repair: commits that are only in the log are replayed in memory. Where processes
