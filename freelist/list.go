@@ -419,9 +419,10 @@ func (l *List) AppendOnly(from page.ID) {
 	for _, set := range []*bitmap{&old, &was} {
 		l.releaseAll(set)
 	}
+	l.room = max(l.room, from) // even where a checkpoint has raised the end already: it may give up, and lower it
 	if from > l.end {
 		end := l.end
-		l.end, l.room = from, max(l.room, from)
+		l.end = from
 		l.release(end, from-end)
 	}
 	l.restart()

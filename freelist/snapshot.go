@@ -306,10 +306,10 @@ func (l *List) Abandon(s *Snapshot) {
 	l.close(s)
 	if s.Own.end() > l.room {
 		// The file never grew for it, and nobody has been given a page behind it, since
-		// the file would have grown then.
+		// the file would have grown then. The end does not fall below a bound that AppendOnly has set meanwhile.
 		l.drop(s.Own)
 		l.held.remove(s.Own.Start, s.Own.N)
-		l.end = s.before
+		l.end = max(s.before, l.bound)
 		l.release(s.Own.Start, l.end-s.Own.Start)
 		return
 	}
