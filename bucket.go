@@ -140,11 +140,15 @@ func (b *Bucket) fail(err error) error {
 	return b.tx.doom(err)
 }
 
-// doom makes err what every later change and Commit return.
+// doom makes err what every later change and Commit return. A change that failed on its way in the tree may have left half of itself there, with counts that
+// are wrong: nothing is read from it any more.
 func (tx *Tx) doom(err error) error {
 	err = outer(tx.db.named(err))
 	if tx.failed == nil {
 		tx.failed = err
+	}
+	if !tx.deferred {
+		tx.lost = true
 	}
 	return err
 }
@@ -196,7 +200,7 @@ func (b *Bucket) getGuarded(key []byte) []byte {
 // Put sets the value of key. Both are copied; a nil value is an empty one. Errors: ErrKeyRequired,
 // ErrKeyTooLarge, ErrValueTooLarge, ErrIncompatibleValue if the key names a bucket,
 // ErrTxNotWritable. An error of another kind (no space, damage) dooms the
-// transaction: every later change and Commit return it.
+// transaction: every later change and Commit return it, and reading ends as at damage, with this error: see Tx.Err.
 func (b *Bucket) Put(key, value []byte) (err error) {
 	if b.unguarded() {
 		defer b.tx.catchError(debug.SetPanicOnFault(true), &err)
@@ -672,6 +676,9 @@ func (b *Bucket) MoveBucket(name []byte, dst *Bucket) (err error) {
 	if err := b.usable(); err != nil {
 		return err
 	}
+	if b.tx.writing == nil {
+		return ErrTxNotWritable
+	}
 	if b.tx != dst.tx {
 		return ErrDifferentDB
 	}
@@ -739,28 +746,50 @@ func (b *Bucket) asIs() ([]byte, error) {
 // final, small ones are put there whole; for a look in between they are described as they are.
 func (b *Bucket) flush(final bool) error {
 	for _, c := range b.order {
-		if err := c.flush(final); err != nil {
+		if err := b.flushChild(c, final); err != nil {
 			return err
 		}
-		if !c.dirty {
-			continue
-		}
-		encode := c.asIs
-		if final {
-			encode = c.tidy
-		}
-		value, err := encode()
-		if err != nil {
-			return err
-		}
-		if _, err := b.tree.Put(c.name, value, true); err != nil {
-			return err
-		}
-		if err := b.tx.db.pager.relieve(); err != nil {
-			return err
-		}
-		c.dirty, b.dirty = !final, true
 	}
+	return nil
+}
+
+func (b *Bucket) flushChild(c *Bucket, final bool) error {
+	if err := c.flush(final); err != nil || !c.dirty {
+		return err
+	}
+	encode := c.asIs
+	if final {
+		encode = c.tidy
+	}
+	value, err := encode()
+	if err != nil {
+		return err
+	}
+	if _, err := b.tree.Put(c.name, value, true); err != nil {
+		return err
+	}
+	if err := b.tx.db.pager.relieve(); err != nil {
+		return err
+	}
+	c.dirty, b.dirty = !final, true
+	return nil
+}
+
+// shut brings the entry of a nested bucket up to date as the commit does, and forgets the bucket: its handle is not used any more. Put off to the commit, small ones of which
+// there are many have a page each until then, and what is written behind these stays there.
+func (b *Bucket) shut(c *Bucket) error {
+	tx := b.tx
+	if err := tx.enterTree(); err != nil {
+		return err
+	}
+	if err := b.flushChild(c, true); err != nil {
+		return tx.doom(err)
+	}
+	if tx.selected == c {
+		tx.selected = nil
+	}
+	c.dead = true
+	b.delist(c)
 	return nil
 }
 
@@ -834,7 +863,7 @@ func (b *Bucket) SetSequence(n uint64) (err error) {
 	return nil
 }
 
-// NextSequence raises the bucket's sequence number by one and returns it.
+// NextSequence raises the bucket's sequence number by one and returns it. Behind the largest comes 0.
 func (b *Bucket) NextSequence() (n uint64, err error) {
 	if b.unguarded() {
 		defer b.tx.catchError(debug.SetPanicOnFault(true), &err)

@@ -106,14 +106,14 @@ func (tx *Tx) recycle() {
 // out commits that nobody has looked at yet, and, in a process that only reads, as Options.LockTimeout says. A write transaction waits for the one before it, and gets
 // an error that is ErrPoisoned after a failed sync. End it with Commit or Rollback.
 func (db *DB) Begin(writable bool) (*Tx, error) {
+	if db.closing.Load() {
+		return nil, ErrDatabaseNotOpen // a writer too, at once: Close may keep the writer lock for long
+	}
 	if writable {
 		if db.opts.ReadOnly {
 			return nil, ErrDatabaseReadOnly
 		}
 		return db.beginWrite()
-	}
-	if db.closing.Load() {
-		return nil, ErrDatabaseNotOpen
 	}
 	s, shard, err := db.pin()
 	if err != nil {
@@ -466,6 +466,9 @@ func (db *DB) named(err error) error {
 	var c *CorruptError
 	if errors.As(err, &c) && c.File == "" {
 		c.File = filepath.Base(db.path)
+		if db.memory {
+			c.File = "store in memory"
+		}
 	}
 	return err
 }
@@ -498,8 +501,8 @@ func (tx *Tx) catchError(old bool, err *error) {
 	}
 }
 
-// Err returns the damage that the transaction has met, if any: what made a method without an error
-// result return nothing. Nil as long as all answers were true.
+// Err returns what made a method without an error result return nothing: the damage that the transaction has met, or why
+// a change of it has failed, behind which nothing is read any more. Nil as long as all answers were true.
 func (tx *Tx) Err() error {
 	if p := tx.broken.Load(); p != nil {
 		return *p
