@@ -225,6 +225,7 @@ func (db *DB) adopt(tx *Tx) error {
 	for _, d := range p.died {
 		db.groups.churn += uint64(d.N)
 	}
+	db.groups.churn += p.given
 	pins := db.pinsLocked()
 	err := db.free.Commit(p.tx, p.died, pins)
 	db.free.Reclaim(pins)

@@ -8,7 +8,7 @@ import (
 
 // Compact writes the newest state to a new store at path, beside readers and writers: every bucket anew and in order, so
 // that its pages are full and nothing is free. Sequences are kept. The copy is a
-// store with an id of its own, complete and durable when Compact returns. A file that is there is fs.ErrExist.
+// store with an id of its own, complete and durable when Compact returns. A file that is there, or the log of one (path with -wal), is fs.ErrExist.
 func (db *DB) Compact(path string) error {
 	return db.View(func(tx *Tx) error { return tx.compact(path) })
 }
@@ -86,6 +86,9 @@ func copyBucket(dst, src *Bucket) error {
 			return err
 		}
 		if err := copyBucket(b, src.Bucket(k)); err != nil {
+			return err
+		}
+		if err := dst.shut(b); err != nil {
 			return err
 		}
 	}

@@ -67,7 +67,7 @@ type groups struct {
 	leading bool          // somebody leads: writes and syncs the log
 	baton   chan struct{} // hands the lead to one who waits; capacity 1
 
-	churn uint64 // pages that have died since shrink looked at the file last
+	churn uint64 // pages that have died, or were given back by who had taken them, since shrink looked at the file last
 
 	acked state // newest state that the next reader is to be shown
 

@@ -36,6 +36,7 @@ type pager struct {
 	private  bool       // nothing may be written: everything stays on the heap
 	confined bool       // pages are being moved down: the file does not grow for them
 	putting  bool       // the transaction puts: it leaves spare pages
+	given    uint64     // own pages that it has given back: holes, as those are that died
 	err      error      // damage found where no error can be returned; dooms the transaction
 	retired  [][]byte   // buffers discarded by the operation under way
 	outgoing []page.Out // scratch of spill
@@ -76,6 +77,7 @@ func (p *pager) reset() {
 	p.own, p.died, p.dead = p.own[:0], p.died[:0], p.dead[:0]
 	p.maps = p.maps[:0]
 	p.view = page.View{}
+	p.given = 0
 }
 
 // Page returns a page that the transaction can reach.
@@ -265,6 +267,7 @@ func (p *pager) supersede(id page.ID, n int, born page.TxID, f *frame) {
 // giveBack makes own pages free for this transaction. That they are not its own shows a damaged file,
 // in which a page is reached twice.
 func (p *pager) giveBack(id page.ID, n int) {
+	p.given += uint64(n)
 	if err := p.db.free.FreeOwn(id, n); err != nil && p.err == nil {
 		p.err = err
 	}

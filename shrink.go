@@ -102,7 +102,7 @@ func (db *DB) beginIfIdle(closes bool) (*Tx, error) {
 
 // shrinkable returns the page below which all pages should fit, with some to spare for the branches that
 // move along, and whether it is worth while. Looking for the pages at the end costs a walk over
-// all branches, so at least a quarter as many pages have to have died since the last time.
+// all branches, so at least a quarter as many pages have to have died, or been given back, since the last time.
 func (db *DB) shrinkable() (limit page.ID, ok bool) {
 	if db.accompanied() {
 		return 0, false // it could not be cut
