@@ -135,15 +135,19 @@ func (c *countingWriter) Write(p []byte) (int, error) {
 }
 
 // CopyFile writes a copy of the store as the transaction sees it to a file, as WriteTo does, and makes it durable.
-// A file that is there is replaced once the copy is complete, unless it is one of the store's own. mode 0 is 0600.
+// A file that is there is replaced once the copy is complete, unless it is one of the store's own. A log of that name, path with -wal, is fs.ErrExist: it has
+// the last commits of a store that was not closed, and the copy could not be opened beside it. mode 0 is 0600.
 func (tx *Tx) CopyFile(path string, mode os.FileMode) error {
 	if tx.done.Load() {
 		return ErrTxClosed
 	}
+	fsys := tx.db.opts.fs
+	if err := noLog(fsys, "copy", path); err != nil {
+		return outer(err)
+	}
 	if err := tx.db.notOwn("copy", path); err != nil {
 		return err
 	}
-	fsys := tx.db.opts.fs
 	tmp, suffix := temporary(path)
 	if err := place(fsys, tmp, fileMode(mode), tx.writeFile); err != nil {
 		return outer(told(err, suffix))
@@ -229,9 +233,24 @@ func (db *DB) isNew(op, path string) error {
 		err = &fs.PathError{Op: "folio: " + op, Path: path, Err: fs.ErrExist}
 	}
 	if err == nil {
+		err = noLog(db.opts.fs, op, path)
+	}
+	if err == nil {
 		err = db.notOwn(op, path)
 	}
 	return outer(err)
+}
+
+// noLog is fs.ErrExist if there is a log where a store at path would have its own: the store could not be opened. An empty path is an error too.
+func noLog(fsys vfs.FS, op, path string) error {
+	if path == "" {
+		return errEmptyPath
+	}
+	there, err := exists(fsys, logName(path))
+	if err == nil && there {
+		err = &fs.PathError{Op: "folio: " + op, Path: logName(path), Err: fs.ErrExist}
+	}
+	return err
 }
 
 func fileMode(m os.FileMode) os.FileMode {
@@ -243,7 +262,7 @@ func fileMode(m os.FileMode) os.FileMode {
 
 // Backup writes a copy of the newest state to a new file at path, beside readers and writers, and makes it durable.
 // It copies page by page: fast, and as large as the store's last page in use; Compact makes the
-// smallest copy. A file that is there is fs.ErrExist.
+// smallest copy. A file that is there, or the log of one (path with -wal), is fs.ErrExist.
 func (db *DB) Backup(path string) error {
 	return db.View(func(tx *Tx) error {
 		if err := db.isNew("backup", path); err != nil {

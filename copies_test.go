@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/foliodb/folio/internal/vfs"
@@ -118,5 +119,142 @@ func TestErrorsNameThePathGiven(t *testing.T) {
 	}
 	if left, _ := filepath.Glob(filepath.Join(dir, "*.new-*")); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
+	}
+}
+
+// A copy was made, and said to be complete, at a name whose log was there: of a store that had been killed and whose data file was moved away. Nobody could open the
+// copy; and CopyFile took the data file's place, whose last commits that log had.
+func TestCopyBesideAnothersLog(t *testing.T) {
+	db := mustOpen(t, nil)
+	mustPut(t, db, "a", "1")
+	copyFile := func(to string) error {
+		return db.View(func(tx *Tx) error { return tx.CopyFile(to, 0) })
+	}
+	other := mustOpen(t, nil)
+	mustPut(t, other, "b", "2")
+	for what, copy := range map[string]func(string) error{"copy": copyFile, "backup": db.Backup, "compact": db.Compact} {
+		killed := crashCopy(t, other.Path())
+		for range 2 {
+			if err := copy(killed); !errors.Is(err, fs.ErrExist) {
+				t.Errorf("%s beside a log: %v", what, err)
+			}
+			if what != "copy" {
+				os.Rename(killed, killed+".away") // now only the log is there
+			}
+		}
+		if what != "copy" {
+			must(t, os.Rename(killed+".away", killed))
+		}
+		has(t, mustOpenAt(t, killed, nil), "b", "2")
+		if err := copy(""); !errors.Is(err, errEmptyPath) {
+			t.Errorf("%s to no path: %v", what, err)
+		}
+	}
+	for _, paths := range [][2]string{{"", "x"}, {db.Path(), ""}} {
+		if _, err := Salvage(paths[0], paths[1], nil); !errors.Is(err, errEmptyPath) {
+			t.Errorf("salvage %q to %q: %v", paths[0], paths[1], err)
+		}
+	}
+}
+
+// A store by the name of another one's log was taken for a log that nobody had finished, and removed without a word; Salvage made such a one.
+func TestStoreByTheNameOfALog(t *testing.T) {
+	db := mustOpen(t, nil)
+	path := db.Path()
+	mustPut(t, db, "a", "1")
+	must(t, db.Close())
+	for _, name := range []string{logName(path), lockName(path)} {
+		if _, err := Salvage(path, name, nil); err == nil || errors.Is(err, fs.ErrExist) {
+			t.Errorf("salvaged to %s: %v", name, err)
+		}
+		if _, err := os.Stat(name); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	precious := mustOpenAt(t, logName(path), nil)
+	mustPut(t, precious, "b", "2")
+	must(t, precious.Close())
+	if _, err := Open(path, nil); !errors.Is(err, ErrLogCorrupt) || !strings.Contains(err.Error(), "is a data file, not a log") || !strings.Contains(err.Error(), "move it away") {
+		t.Errorf("beside a store by the name of the log: %v", err)
+	}
+	precious = mustOpenAt(t, logName(path), nil)
+	has(t, precious, "b", "2")
+	must(t, precious.Close())
+	must(t, os.Rename(logName(path), path+".precious"))
+	has(t, mustOpenAt(t, path, nil), "a", "1")
+}
+
+// Small buckets had a page each until the copy was committed, which put them into their parents' leaves: these lay behind, and all those pages in front of them were
+// free. What a transaction had taken itself and given back did not count for what makes a file worth being made shorter, so it stayed so: a store of 100,000 small
+// buckets had a copy twenty times as large.
+func TestCopiesOfManyBuckets(t *testing.T) {
+	fsys := newHookFS()
+	db := mustOpen(t, &Options{fs: fsys})
+	const buckets = 3000
+	must(t, db.Update(func(tx *Tx) error {
+		for i := range buckets {
+			b, err := tx.Root().CreateBucket(fmt.Appendf(nil, "b%05d", i))
+			if err != nil {
+				return err
+			}
+			if i%100 == 0 { // which is not kept in its parent
+				must(t, b.SetSequence(uint64(i)))
+				if b, err = b.CreateBucket([]byte("inner")); err != nil {
+					return err
+				}
+			}
+			if err := b.Put([]byte("k"), fmt.Appendf(nil, "v%d", i)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+	must(t, db.Checkpoint())
+	dir := t.TempDir()
+	compact, salvaged, backup := filepath.Join(dir, "compact"), filepath.Join(dir, "salvaged"), filepath.Join(dir, "backup")
+	var reached atomic.Int64
+	hook := hookFunc(func(kind vfs.Kind, f vfs.File, off int64, _ []byte) error {
+		if kind == vfs.KindWrite && !isLog(f) {
+			for at := reached.Load(); off > at && !reached.CompareAndSwap(at, off); at = reached.Load() {
+			}
+		}
+		return nil
+	})
+	fsys.before.Store(&hook)
+	must(t, db.Compact(compact))
+	fsys.before.Store(nil)
+	if n := reached.Load(); n == 0 || n > 600<<10 {
+		t.Errorf("while it was made the compact copy had %d bytes", n)
+	}
+	must(t, db.Backup(backup))
+	if _, err := Salvage(backup, salvaged, nil); err != nil {
+		t.Fatal(err)
+	}
+	must(t, db.Close())
+	// An item of such a bucket takes about 60 bytes.
+	for path, most := range map[string]int64{db.Path(): 2 << 20, compact: 600 << 10, salvaged: 2 << 20} {
+		info, err := os.Stat(path)
+		must(t, err)
+		if info.Size() > most {
+			t.Errorf("%s: %d bytes", filepath.Base(path), info.Size())
+		}
+		db := mustOpenAt(t, path, nil)
+		must(t, db.View(func(tx *Tx) error {
+			for i := range buckets {
+				b := tx.Bucket(fmt.Appendf(nil, "b%05d", i))
+				if i%100 == 0 { // which is not kept in its parent
+					if n := b.Sequence(); n != uint64(i) {
+						t.Errorf("%s: sequence %d of bucket %d", filepath.Base(path), n, i)
+					}
+					b = b.Bucket([]byte("inner"))
+				}
+				if v := b.Get([]byte("k")); string(v) != fmt.Sprintf("v%d", i) {
+					t.Errorf("%s: %q in bucket %d", filepath.Base(path), v, i)
+				}
+			}
+			return nil
+		}))
+		must(t, db.Check())
+		must(t, db.Close())
 	}
 }

@@ -18,6 +18,9 @@ import (
 // create makes a new store at path: built whole under a temporary name, synced, and linked
 // into place, so that a file with our name is always complete. fs.ErrExist: somebody else was faster.
 func (db *DB) create(path string) error {
+	if err := db.opts.checkMaxSize(db.opts.PageSize); err != nil {
+		return err
+	}
 	return place(db.opts.fs, path, db.opts.FileMode, func(f vfs.File) error {
 		if err := db.checkMedium(f); err != nil {
 			return err

@@ -212,9 +212,9 @@ func (c *Cursor) start(from []byte) (k, v []byte) {
 	return c.Seek(from)
 }
 
-// Prefix iterates over the items whose keys begin with p.
+// Prefix iterates over the items whose keys begin with p, which is looked at, and copied, when the iteration begins.
 func (b *Bucket) Prefix(p []byte) iter.Seq2[[]byte, []byte] {
-	return b.Range(p, successor(p))
+	return func(yield func(k, v []byte) bool) { b.Range(p, successor(p))(yield) }
 }
 
 // successor returns the smallest key above every key that begins with p; nil: there is none.

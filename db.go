@@ -133,12 +133,16 @@ type DB struct {
 	tellOne  sync.Mutex          // one tells others at a time
 }
 
+var errEmptyPath = errors.New("folio: path is empty")
+
 // Open opens the store at path, or creates it. opts may be nil. A store that was not closed
 // cleanly is recovered first, in a time bounded by the log's size.
 //
 // The log lies beside the data file, under its name and -wal. So a symbolic link in place of the data file is refused, since two names would
 // mean two logs; links to folders are followed. Of a data file with several hard links always the same one should be used: after a
 // kill, who opens it by another one is told that the log is missing (ErrLogCorrupt).
+//
+// A file is made by a longer name, which is for a moment only: where a name can have 255 bytes, path's last element may have 220, and so with all copies.
 //
 // Only one process writes at a time: while another has the store open, Open waits for
 // Options.LockTimeout and then returns a *LockedError, which is ErrTimeout. A
@@ -150,7 +154,7 @@ func Open(path string, opts *Options) (*DB, error) {
 		return nil, err
 	}
 	if path == "" {
-		return nil, errors.New("folio: path is empty")
+		return nil, errEmptyPath
 	}
 	abs, err := filepath.Abs(path)
 	if err != nil {
@@ -340,6 +344,11 @@ func (db *DB) catchUp(m page.Meta) error {
 // prepare maps the data file.
 func (db *DB) prepare(m page.Meta) (err error) {
 	db.pageSize, db.storeID = m.PageSize, m.StoreID
+	if !db.opts.reads() {
+		if err := db.opts.checkMaxSize(m.PageSize); err != nil {
+			return err
+		}
+	}
 	if db.opts.Private {
 		if err := db.makePrivate(); err != nil {
 			return err

@@ -112,3 +112,51 @@ func TestCursorThatFoundNothing(t *testing.T) {
 		return nil
 	}))
 }
+
+// The end of what Prefix gives was told from the prefix as it was when Prefix was called, and the beginning as it was when the iteration
+// began: with a buffer that is used again there was nothing in between, or too much.
+func TestPrefixInABufferUsedAgain(t *testing.T) {
+	db := mustOpen(t, nil)
+	for _, k := range []string{"a1", "m1", "z1"} {
+		mustPut(t, db, k, "")
+	}
+	must(t, db.View(func(tx *Tx) error {
+		buf := []byte("a")
+		for _, now := range []string{"z", "m", "a"} {
+			it := tx.Root().Prefix(buf)
+			buf[0] = now[0]
+			var got []string
+			for k := range it {
+				got = append(got, string(k))
+				buf[0] = '~' // what it has begun with is a copy
+			}
+			if len(got) != 1 || got[0] != now+"1" {
+				t.Errorf("prefix %s: %q", now, got)
+			}
+		}
+		return nil
+	}))
+}
+
+// A closed store that was read-only said that it is read-only, and a transaction that only reads had a bucket moved onto itself refused for that.
+func TestWhichErrorComesFirst(t *testing.T) {
+	db := mustOpen(t, nil)
+	mustPut(t, db, "a", "1")
+	path := db.Path()
+	must(t, db.View(func(tx *Tx) error {
+		if err := tx.Root().MoveBucket([]byte("none"), tx.Root()); !errors.Is(err, ErrTxNotWritable) {
+			t.Errorf("move in a transaction that reads: %v", err)
+		}
+		return nil
+	}))
+	must(t, db.Close())
+	db = mustOpenAt(t, path, &Options{ReadOnly: true})
+	must(t, db.Close())
+	nothing := func(*Tx) error { return nil }
+	_, err := db.Begin(true)
+	for what, err := range map[string]error{"Begin": err, "Update": db.Update(nothing), "Batch": db.Batch(nothing)} {
+		if !errors.Is(err, ErrDatabaseNotOpen) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}

@@ -180,11 +180,11 @@ func (o *Options) withDefaults() (Options, error) {
 	setDefault(&r.LogLimit, defaultLogLimit)
 	setDefault(&r.MemoryLimit, defaultMemoryLimit)
 	r.LogLimit, r.MemoryLimit = min(r.LogLimit, wal.MaxLimit), min(r.MemoryLimit, maxLimit)
-	if r.MaxSize != 0 && r.MaxSize < 16*int64(r.PageSize) {
-		return r, fmt.Errorf("folio: Options.MaxSize %d is less than 16 pages of %d bytes", r.MaxSize, r.PageSize)
-	}
 	if r.Private {
 		r.MaxSize = 0 // its pages are in memory, and none of the file's can be used again
+	}
+	if err := r.checkMaxSize(4096); err != nil { // a store that there is may have smaller pages than PageSize says
+		return r, err
 	}
 	setDefault(&r.reread, hugePage())
 	setDefault(&r.minCut, defaultMinCut)
@@ -194,6 +194,14 @@ func (o *Options) withDefaults() (Options, error) {
 		r.fs = vfs.OS
 	}
 	return r, nil
+}
+
+// checkMaxSize is an error if MaxSize is less than a store of that page size needs.
+func (o *Options) checkMaxSize(pageSize int) error {
+	if o.MaxSize != 0 && o.MaxSize < 16*int64(pageSize) {
+		return fmt.Errorf("folio: Options.MaxSize %d is less than 16 pages of %d bytes", o.MaxSize, pageSize)
+	}
+	return nil
 }
 
 // defaultPageSize is the operating system's where the format allows it.

@@ -45,3 +45,34 @@ func TestLoggedTransactionsFit(t *testing.T) {
 		}
 	}
 }
+
+// MaxSize was held against the page size that a new store would have: a store of large pages opened with room for one, and every write failed; one of
+// small pages was refused.
+func TestMaxSizeOfOtherPages(t *testing.T) {
+	for _, large := range []bool{true, false} {
+		path := filepath.Join(t.TempDir(), "a.db")
+		size, other := 4096, 65536
+		if large {
+			size, other = other, size
+		}
+		db := mustOpenAt(t, path, &Options{PageSize: size})
+		mustPut(t, db, "a", "1")
+		must(t, db.Close())
+		if db, err := Open(path, &Options{PageSize: other, MaxSize: 16*int64(size) - 1}); err == nil || !strings.Contains(err.Error(), "MaxSize") {
+			t.Errorf("pages of %d: %v, %v", size, db, err)
+		}
+		db = mustOpenAt(t, path, &Options{PageSize: other, MaxSize: 16 * int64(size)})
+		mustPut(t, db, "a", "2")
+		must(t, db.Close())
+		db = mustOpenAt(t, path, &Options{PageSize: other, MaxSize: 65536, ReadOnly: true}) // which makes nothing larger
+		has(t, db, "a", "2")
+		must(t, db.Close())
+	}
+	path := filepath.Join(t.TempDir(), "new.db")
+	if db, err := Open(path, &Options{PageSize: 65536, MaxSize: 400000}); err == nil || !strings.Contains(err.Error(), "MaxSize") {
+		t.Errorf("a new store: %v, %v", db, err)
+	}
+	if left, err := filepath.Glob(path + "*"); err != nil || len(left) > 0 {
+		t.Errorf("a store that could not be made left %q, %v", left, err)
+	}
+}

@@ -304,10 +304,25 @@ func (db *DB) checkStrayLog(m page.Meta) error {
 	switch {
 	case err == nil && h.ID != m.StoreID:
 		return foreignLog(f.Name(), h.ID, m.StoreID)
-	case err == nil || errors.Is(err, wal.ErrCorrupt): // damaged, or never finished
+	case err == nil:
 		return nil
+	case errors.Is(err, wal.ErrCorrupt): // damaged, or never finished
+		return noStore(f)
 	}
 	return err // it could be any store's
+}
+
+// noStore is an error if what has a log's name begins as a data file does: it would be removed as a log that was never finished.
+func noStore(f vfs.File) error {
+	var p [8]byte
+	if _, err := f.ReadAt(p[:], 0); err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	if !page.IsMeta(p[:]) {
+		return nil
+	}
+	return &logError{&wal.CorruptError{File: filepath.Base(f.Name()), Offset: 0, Invariant: wal.InvariantKept,
+		Reason: "is a data file, not a log, and lies where the store's log has to be: move it away"}}
 }
 
 func foreignLog(name string, is, want [16]byte) error {

@@ -138,8 +138,8 @@ func (r *SalvageReport) add(f SalvageFinding) {
 }
 
 // Salvage saves what can be read of the store at src, damaged or not, in a new store at dst, which must not exist
-// (fs.ErrExist), and says what could not be read. Of a sound store dst becomes a copy, with a store id of its own.
-// opts may be nil.
+// (fs.ErrExist), and says what could not be read. Of a sound store dst becomes a copy, with a store id of its own; but buckets that are nested
+// more than 1000 deep go to lost+found. opts may be nil.
 //
 // src is opened for reading and locked as by a reader; nothing is written to it. A page, a run or a log record is
 // believed if its checksum and all that can be told of it are right. Damage costs what lies in it: the rest of the
@@ -197,9 +197,23 @@ func (s *salvage) files(src, dst string) (err error) {
 	if err != nil {
 		return err
 	}
+	if src == "" || dst == "" {
+		return errEmptyPath
+	}
 	abs, err := filepath.Abs(src)
 	if err != nil {
 		return err
+	}
+	to, err := filepath.Abs(dst)
+	if err != nil {
+		return err
+	}
+	for _, own := range []struct{ name, what string }{{logName(abs), "the log"}, {lockName(abs), "the lock file"}} {
+		if same, err := sameName(so.fs, to, own.name); err != nil {
+			return err
+		} else if same { // which the next writer would take it for, and remove
+			return fmt.Errorf("folio: salvage to %s: it has the name of %s of what is salvaged", dst, own.what)
+		}
 	}
 	for _, name := range []string{dst, logName(dst)} {
 		if there, err := exists(so.fs, name); err != nil {
