@@ -220,6 +220,21 @@ func splitWords(line string) (words []string, err error) {
 	return words, nil
 }
 
+// A key or a name that is too long made a store beside the error.
+func TestTooLongMakesNoStore(t *testing.T) {
+	long := strings.Repeat("k", folio.MaxKeySize+1)
+	for _, args := range [][]string{{"put", "STORE", long, "v"}, {"put", "STORE", "k", "v", "--bucket", "a/" + long}, {"load", "STORE", "--bucket", long}} {
+		args[1] = filepath.Join(t.TempDir(), "a.db")
+		var errs strings.Builder
+		if code := run(args, strings.NewReader("a\tb\n"), io.Discard, &errs); code != 2 || !strings.Contains(errs.String(), "at most 32768") {
+			t.Errorf("%s: exit %d, %s", args[0], code, errs.String())
+		}
+		if _, err := os.Stat(args[1]); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s has made a store: %v", args[0], err)
+		}
+	}
+}
+
 // TestHelp checks that the tool without arguments says what it does.
 func TestHelp(t *testing.T) {
 	var out, errs bytes.Buffer

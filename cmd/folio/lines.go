@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // A lineFormat is how a line stands for a record.
@@ -40,6 +41,10 @@ func (l *load) openLines() (source, error) {
 	f, err := os.Open(l.file)
 	if err != nil {
 		return nil, err
+	}
+	if info, err := f.Stat(); err == nil && info.IsDir() { // before a store is made
+		f.Close()
+		return nil, usagef("%s is a folder; --dir loads the files in it", l.file)
 	}
 	s := &lineSource{lineFormat: l.lines, in: f, file: f, bytes: -1}
 	if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
@@ -136,6 +141,9 @@ func (s *lineSource) object(to *batcher, line []byte) error {
 	if err != nil {
 		return err
 	}
+	if it.Bucket && it.Value != nil {
+		return usagef(`the object has a "value", and says that it is a bucket`)
+	}
 	if it.Bucket {
 		return to.makeBucket(key)
 	}
@@ -164,6 +172,10 @@ func (s *lineSource) jsonText(raw json.RawMessage) ([]byte, error) {
 	}
 	if err := json.Unmarshal(raw, &text); err != nil {
 		return nil, usagef("not a JSON string: %w", err)
+	}
+	// What is no text in JSON comes as U+FFFD: two keys would be one.
+	if strings.ContainsRune(text, utf8.RuneError) && (!utf8.Valid(raw) || !bytes.ContainsRune(raw, utf8.RuneError) && !bytes.Contains(bytes.ToLower(raw), []byte(`\ufffd`))) {
+		return nil, usagef("%s is no text: bytes that are not UTF-8, or half of a surrogate pair", raw)
 	}
 	return s.unescape(text)
 }

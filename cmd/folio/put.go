@@ -26,6 +26,9 @@ returns, the value is on the disk.`,
 		Args: arguments(2, 3),
 		RunE: func(_ *cobra.Command, args []string) error {
 			key, err := parseKey(args[1])
+			if err == nil && len(key) > folio.MaxKeySize { // before a store is made
+				err = keyError(folio.ErrKeyTooLarge, key)
+			}
 			if err != nil {
 				return err
 			}

@@ -64,6 +64,9 @@ func (a *app) openExisting(store string) (*folio.DB, error) {
 	if err := mustExist(store); err != nil {
 		return nil, err
 	}
+	if info, err := os.Stat(store); err == nil && info.Mode().IsRegular() && info.Size() == 0 { // Open would make a store of it
+		return nil, fmt.Errorf(`%s: an empty file, not a store; "folio load" and "folio put" make a new one there`, store)
+	}
 	return folio.Open(store, &folio.Options{LockTimeout: a.wait})
 }
 

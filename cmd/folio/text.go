@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/foliodb/folio"
 	"github.com/foliodb/folio/page"
 )
 
@@ -46,6 +47,9 @@ func parseBucketPath(s string) (path [][]byte, err error) {
 		}
 		if len(name) == 0 {
 			return nil, usagef(`bucket path "%s" has an empty name`, s)
+		}
+		if len(name) > folio.MaxKeySize {
+			return nil, usagef("the name of a bucket has %d bytes, at most %d can be stored", len(name), folio.MaxKeySize)
 		}
 		path = append(path, name)
 	}
