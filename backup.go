@@ -142,11 +142,11 @@ func (tx *Tx) CopyFile(path string, mode os.FileMode) error {
 		return ErrTxClosed
 	}
 	fsys := tx.db.opts.fs
-	if err := noLog(fsys, "copy", path); err != nil {
-		return outer(err)
-	}
 	if err := tx.db.notOwn("copy", path); err != nil {
 		return err
+	}
+	if err := noLog(fsys, "copy", path); err != nil {
+		return outer(err)
 	}
 	tmp, suffix := temporary(path)
 	if err := place(fsys, tmp, fileMode(mode), tx.writeFile); err != nil {
@@ -233,10 +233,10 @@ func (db *DB) isNew(op, path string) error {
 		err = &fs.PathError{Op: "folio: " + op, Path: path, Err: fs.ErrExist}
 	}
 	if err == nil {
-		err = noLog(db.opts.fs, op, path)
+		err = db.notOwn(op, path)
 	}
 	if err == nil {
-		err = db.notOwn(op, path)
+		err = noLog(db.opts.fs, op, path)
 	}
 	return outer(err)
 }
