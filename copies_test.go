@@ -1,6 +1,7 @@
 package folio
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -174,13 +175,39 @@ func TestStoreByTheNameOfALog(t *testing.T) {
 	precious := mustOpenAt(t, logName(path), nil)
 	mustPut(t, precious, "b", "2")
 	must(t, precious.Close())
-	if _, err := Open(path, nil); !errors.Is(err, ErrLogCorrupt) || !strings.Contains(err.Error(), "is a data file, not a log") || !strings.Contains(err.Error(), "move it away") {
-		t.Errorf("beside a store by the name of the log: %v", err)
+	image := readFile(t, logName(path))
+	must(t, os.Remove(logName(path)))
+	told := func(err error, name, what string) {
+		t.Helper()
+		if err == nil || !strings.Contains(err.Error(), "is a data file, and lies where the store's "+what) || !strings.Contains(err.Error(), "move it away") {
+			t.Errorf("beside a store by the name of the %s: %v", what, err)
+		}
+		b := readFile(t, name)
+		copy(b[:4096], image) // a damaged slot is what it was
+		if !bytes.Equal(b, image) {
+			t.Errorf("the store by the name of the %s has changed", what)
+		}
 	}
-	precious = mustOpenAt(t, logName(path), nil)
-	has(t, precious, "b", "2")
-	must(t, precious.Close())
-	must(t, os.Rename(logName(path), path+".precious"))
+	for _, damaged := range []bool{false, true} { // the first slot: the other one is enough
+		for name, what := range map[string]string{logName(path): "log", lockName(path): "lock file"} {
+			b := bytes.Clone(image)
+			if damaged {
+				clear(b[:4096])
+			}
+			must(t, os.WriteFile(name, b, 0o600))
+			for _, o := range []*Options{nil, {ReadOnly: true}, {Private: true}} {
+				_, err := Open(path, o)
+				told(err, name, what)
+			}
+			must(t, os.Remove(name))
+		}
+		// One that comes later has the log's name when the first commit makes that.
+		db := mustOpenAt(t, path, nil)
+		must(t, os.WriteFile(logName(path), image, 0o600))
+		told(db.Update(func(tx *Tx) error { return tx.Root().Put([]byte("a"), []byte("2")) }), logName(path), "log")
+		must(t, os.Remove(logName(path)))
+		must(t, db.Close())
+	}
 	has(t, mustOpenAt(t, path, nil), "a", "1")
 }
 

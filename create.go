@@ -127,6 +127,9 @@ func (db *DB) initialise(path string) error {
 	if blank, err := isBlank(db.file); err != nil || !blank {
 		return err
 	}
+	if err := db.opts.checkMaxSize(db.opts.PageSize); err != nil {
+		return err
+	}
 	if there, err := exists(db.opts.fs, logName(path)); err != nil {
 		return err
 	} else if there {

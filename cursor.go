@@ -47,7 +47,7 @@ func (c *Cursor) Seek(key []byte) (k, v []byte) { return c.jump(seekItem, key) }
 
 // Next goes to the next item and returns it; nil: there is none.
 func (c *Cursor) Next() (k, v []byte) {
-	if !c.b.tx.done.Load() && (c.b.nesting == nil || !c.b.dead && !c.b.tx.behind()) {
+	if !c.b.tx.done.Load() && (c.b.nesting == nil || !c.b.dead && !c.b.tx.behind() && !c.b.tx.lost) {
 		if !c.b.tx.managed {
 			if k, v, done := c.step(nextItem); done {
 				return k, v
@@ -61,7 +61,7 @@ func (c *Cursor) Next() (k, v []byte) {
 
 // Prev goes to the previous item and returns it; nil: there is none.
 func (c *Cursor) Prev() (k, v []byte) {
-	if !c.b.tx.done.Load() && (c.b.nesting == nil || !c.b.dead && !c.b.tx.behind()) {
+	if !c.b.tx.done.Load() && (c.b.nesting == nil || !c.b.dead && !c.b.tx.behind() && !c.b.tx.lost) {
 		if !c.b.tx.managed {
 			if k, v, done := c.step(prevItem); done {
 				return k, v

@@ -92,6 +92,7 @@ var failSilences = []failSilence{
 	quiet("wal.(*Log).shut", "close", "what was written through the window stays, and nobody uses it any more"),
 	quiet("page.(*Map).Release", "close", "nothing was written through the mapping, and nobody uses it any more"),
 	quiet("(*DB).checkStrayLog", "close", "the file was only read"),
+	quiet("(*DB).notStoreNamed", "close", "the file was only read"),
 	quiet("(*DB).replayAside", "close", "the file was only read"),
 	quiet("(*DB).replayVolatile", "close", "the file was only read"),
 	quiet("(*salvage).replayLog", "close", "the file was only read"),

@@ -37,19 +37,23 @@ func TestNothingIsReadBehindAFailedChange(t *testing.T) {
 			return n > 0
 		},
 	}
+	must(t, db.Update(func(tx *Tx) error { // behind a cursor in another bucket nothing has changed
+		b, err := tx.CreateBucket([]byte("~"))
+		for i := 0; err == nil && i < 30; i++ {
+			err = b.Put([]byte{byte(i)}, nil)
+		}
+		return err
+	}))
 	failed := 0
 	fill := func(tx *Tx, size int) (*Cursor, error) {
 		b := tx.Root()
-		var c *Cursor
+		c := tx.Bucket([]byte("~")).Cursor()
+		c.Seek([]byte{5})
 		for i := 0; ; i++ {
 			if err := b.Put(fmt.Appendf(nil, "%08d", i*7919%100003), make([]byte, size+i%50*3)); err != nil {
 				return c, err
 			}
-			if b.Len(); i == 20 { // Len has each put done at once
-				c = b.Cursor()
-				c.Seek(first)
-				c.Next()
-			}
+			b.Len() // has each put done at once
 		}
 	}
 	for size := 10; size < 400; size += 60 {

@@ -2,6 +2,7 @@ package folio
 
 import (
 	"math"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -71,6 +72,14 @@ func TestMaxSizeOfOtherPages(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "new.db")
 	if db, err := Open(path, &Options{PageSize: 65536, MaxSize: 400000}); err == nil || !strings.Contains(err.Error(), "MaxSize") {
 		t.Errorf("a new store: %v, %v", db, err)
+	}
+	empty := filepath.Join(t.TempDir(), "empty.db")
+	must(t, os.WriteFile(empty, nil, 0o600))
+	if db, err := Open(empty, &Options{PageSize: 65536, MaxSize: 400000}); err == nil || !strings.Contains(err.Error(), "MaxSize") {
+		t.Errorf("an empty file: %v, %v", db, err)
+	}
+	if b := readFile(t, empty); len(b) > 0 {
+		t.Errorf("an empty file has %d bytes now", len(b))
 	}
 	if left, err := filepath.Glob(path + "*"); err != nil || len(left) > 0 {
 		t.Errorf("a store that could not be made left %q, %v", left, err)

@@ -307,22 +307,37 @@ func (db *DB) checkStrayLog(m page.Meta) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, wal.ErrCorrupt): // damaged, or never finished
-		return noStore(f)
+		return notStore(f, "log")
 	}
 	return err // it could be any store's
 }
 
-// noStore is an error if what has a log's name begins as a data file does: it would be removed as a log that was never finished.
-func noStore(f vfs.File) error {
+// notStore is an error if a file that has the name of the store's log, or lock file, begins as a data file does, by either slot: it would be
+// removed as a log that was never finished, or overwritten.
+func notStore(f vfs.File, what string) error {
 	var p [8]byte
-	if _, err := f.ReadAt(p[:], 0); err != nil && !errors.Is(err, io.EOF) {
-		return err
+	for off := int64(0); off <= 65536; off = max(4096, 2*off) {
+		switch n, err := f.ReadAt(p[:], off); {
+		case err != nil && !errors.Is(err, io.EOF):
+			return err
+		case page.IsMeta(p[:n]):
+			return fmt.Errorf("folio: %s is a data file, and lies where the store's %s has to be: move it away", f.Name(), what)
+		}
 	}
-	if !page.IsMeta(p[:]) {
+	return nil
+}
+
+// notStoreNamed is notStore for the file of that name, if there is one.
+func (db *DB) notStoreNamed(name, what string) error {
+	f, err := db.opts.fs.Open(name, os.O_RDONLY, 0)
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	return &logError{&wal.CorruptError{File: filepath.Base(f.Name()), Offset: 0, Invariant: wal.InvariantKept,
-		Reason: "is a data file, not a log, and lies where the store's log has to be: move it away"}}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return notStore(f, what)
 }
 
 func foreignLog(name string, is, want [16]byte) error {
@@ -716,6 +731,10 @@ func (db *DB) requireLog() error {
 	// The data file's name must be durable before there is a log of it: who made the store may have died before his
 	// sync of the folder, and a log alone is refused.
 	if err := db.opts.fs.SyncDir(filepath.Dir(db.file.Name())); err != nil {
+		return outer(err)
+	}
+	// Whatever has come by that name since Open would be removed.
+	if err := db.checkStrayLog(m); err != nil {
 		return outer(err)
 	}
 	log, err := wal.Create(db.opts.fs, logName(db.file.Name()), info.Mode.Perm(), db.storeID, m.Checkpoint+1, wal.LSN(m.LogLSN), opt)

@@ -158,7 +158,9 @@ func (db *DB) tryAttach(info vfs.Info) (err error) {
 		return err
 	}
 	db.attached = true
-	db.table, err = lockfile.Attach(db.opts.fs, lockName(db.file.Name()), info.Mode.Perm(), info, db.alone)
+	if err = db.notStoreNamed(lockName(db.file.Name()), "lock file"); err == nil {
+		db.table, err = lockfile.Attach(db.opts.fs, lockName(db.file.Name()), info.Mode.Perm(), info, db.alone)
+	}
 	if err != nil {
 		db.attached = false
 		err = errors.Join(err, db.file.Unlock(lockAttached))

@@ -10,8 +10,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/foliodb/folio/page"
 )
 
 // A lineFormat is how a line stands for a record.
@@ -141,7 +144,7 @@ func (s *lineSource) object(to *batcher, line []byte) error {
 	if err != nil {
 		return err
 	}
-	if it.Bucket && it.Value != nil {
+	if it.Bucket && it.Value != nil && string(it.Value) != "null" {
 		return usagef(`the object has a "value", and says that it is a bucket`)
 	}
 	if it.Bucket {
@@ -173,11 +176,34 @@ func (s *lineSource) jsonText(raw json.RawMessage) ([]byte, error) {
 	if err := json.Unmarshal(raw, &text); err != nil {
 		return nil, usagef("not a JSON string: %w", err)
 	}
-	// What is no text in JSON comes as U+FFFD: two keys would be one.
-	if strings.ContainsRune(text, utf8.RuneError) && (!utf8.Valid(raw) || !bytes.ContainsRune(raw, utf8.RuneError) && !bytes.Contains(bytes.ToLower(raw), []byte(`\ufffd`))) {
-		return nil, usagef("%s is no text: bytes that are not UTF-8, or half of a surrogate pair", raw)
+	if !isText(raw) {
+		return nil, usagef("%s is no text: bytes that are not UTF-8, or half of a surrogate pair", page.Escape(raw))
 	}
 	return s.unescape(text)
+}
+
+// isText reports whether a JSON string is UTF-8 and has no half of a surrogate pair. Both come as U+FFFD: two keys would be one.
+func isText(raw []byte) bool {
+	high := false // the first half came just before
+	for i := 0; i < len(raw); i++ {
+		if raw[i] != '\\' || raw[i+1] != 'u' {
+			if high {
+				return false
+			}
+			if raw[i] == '\\' {
+				i++
+			}
+			continue
+		}
+		n, err := strconv.ParseUint(string(raw[i+2:i+6]), 16, 16)
+		low := n >= 0xdc00 && n < 0xe000
+		if err != nil || low != high {
+			return false
+		}
+		high = n >= 0xd800 && n < 0xdc00
+		i += 5
+	}
+	return utf8.Valid(raw)
 }
 
 // document puts a whole JSON object under one of its fields.
