@@ -86,7 +86,8 @@ func (w *weft) backup() {
 		return
 	}
 	hi := w.h.begun.Load()
-	db, err := Open(to, &Options{ReadOnly: true, reservation: 1 << 20})
+	// By the loom's files: the system's would share a table with other processes, and a goroutine waits there for these in real time. Schedules were not the same again.
+	db, err := Open(to, &Options{ReadOnly: true, reservation: 1 << 20, fs: w.db.opts.fs})
 	if err != nil {
 		w.bear(fmt.Errorf("backup: %w", err))
 		return
