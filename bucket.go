@@ -753,6 +753,7 @@ func (b *Bucket) flush(final bool) error {
 	return nil
 }
 
+// flushChild brings the entry of one nested bucket up to date.
 func (b *Bucket) flushChild(c *Bucket, final bool) error {
 	if err := c.flush(final); err != nil || !c.dirty {
 		return err

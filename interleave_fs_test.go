@@ -104,8 +104,7 @@ type loomMapping struct {
 // Extend may or may not work, as the process's memory lies: that is decided here, so that schedules can be run again.
 func (m *loomMapping) Extend(length int64) bool { return !m.l.remap && m.Mapping.Extend(length) }
 
-// Resident would tell how far the system has come with writing and dropping pages, and what is done where they are gone has points of its own: a schedule
-// was once not the same again. A third of the pages are never there.
+// Resident would tell how far the system has come with writing and dropping pages, on which no schedule should depend. A third of the pages are never there.
 func (m *loomMapping) Resident(off, n int64) bool {
 	for ; n > 0; off, n = off+4096, n-4096 {
 		if off>>12%3 == 0 {

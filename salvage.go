@@ -204,17 +204,6 @@ func (s *salvage) files(src, dst string) (err error) {
 	if err != nil {
 		return err
 	}
-	to, err := filepath.Abs(dst)
-	if err != nil {
-		return err
-	}
-	for _, own := range []struct{ name, what string }{{logName(abs), "the log"}, {lockName(abs), "the lock file"}} {
-		if same, err := sameName(so.fs, to, own.name); err != nil {
-			return err
-		} else if same { // which the next writer would take it for, and remove
-			return fmt.Errorf("folio: salvage to %s: it has the name of %s of what is salvaged", dst, own.what)
-		}
-	}
 	for _, name := range []string{dst, logName(dst)} {
 		if there, err := exists(so.fs, name); err != nil {
 			return err
@@ -223,6 +212,10 @@ func (s *salvage) files(src, dst string) (err error) {
 		}
 	}
 	s.src = newDB(src, so)
+	s.src.abs = abs
+	if err := s.src.notOwn("salvage", dst); err != nil {
+		return err
+	}
 	defer func() { err = errors.Join(err, s.close()) }()
 	if err := s.src.openFile(abs); err != nil {
 		return err

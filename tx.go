@@ -143,9 +143,6 @@ func (tx *Tx) readWriter() btree.Writer {
 
 // beginWrite starts a write transaction.
 func (db *DB) beginWrite() (*Tx, error) {
-	if db.closing.Load() {
-		return nil, ErrDatabaseNotOpen // at once: Close may keep the lock for long
-	}
 	db.writer.Lock()
 	return db.beginLocked(false)
 }

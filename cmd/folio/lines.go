@@ -45,12 +45,13 @@ func (l *load) openLines() (source, error) {
 	if err != nil {
 		return nil, err
 	}
-	if info, err := f.Stat(); err == nil && info.IsDir() { // before a store is made
+	s := &lineSource{lineFormat: l.lines, in: f, file: f, bytes: -1}
+	switch info, err := f.Stat(); {
+	case err != nil:
+	case info.IsDir(): // before a store is made
 		f.Close()
 		return nil, usagef("%s is a folder; --dir loads the files in it", l.file)
-	}
-	s := &lineSource{lineFormat: l.lines, in: f, file: f, bytes: -1}
-	if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
+	case info.Mode().IsRegular():
 		s.bytes = info.Size()
 	}
 	return s, nil

@@ -108,8 +108,6 @@ func makeBucket(tx *folio.Tx, path [][]byte) (*folio.Bucket, error) {
 		switch {
 		case errors.Is(err, folio.ErrIncompatibleValue):
 			return nil, usagef(`"%s" is a key with a value; "folio del" removes it`, formatBucketPath(path[:i+1]))
-		case errors.Is(err, folio.ErrKeyTooLarge):
-			return nil, usagef("the name of a bucket has %d bytes, at most %d can be stored", len(name), folio.MaxKeySize)
 		case err != nil:
 			return nil, err
 		}
