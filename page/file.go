@@ -42,7 +42,6 @@ type File struct {
 	tells  atomic.Bool               // see View.Tells
 	short  atomic.Pointer[time.Time] // when memory was found to be short; nil: never
 	around atomic.Int64              // how many are reading what lies around a page
-	eager  int64                     // eagerBytes, but for tests
 }
 
 // Option changes what NewFile does.
@@ -64,7 +63,6 @@ func NewFile(f vfs.File, pageSize int, opt ...Option) (*File, error) {
 	p := &File{
 		f:           f,
 		name:        filepath.Base(f.Name()),
-		eager:       eagerBytes,
 		pageSize:    pageSize,
 		shift:       uint8(bits.TrailingZeros(uint(pageSize))),
 		reservation: firstReservation,

@@ -23,6 +23,7 @@ type fakeFile struct {
 	fail     func(call string) error
 	maps     int  // open mappings
 	resident bool // its mappings may say what is in memory
+	late     int  // pages that are asked for by themselves are said to be missing so many times
 	limit    int64
 }
 
@@ -149,6 +150,10 @@ func (m *fakeMapping) Resident(off, n int64) bool {
 		return false
 	}
 	m.f.note("resident %d@%d", n, off)
+	if n == ps && m.f.late > 0 {
+		m.f.late--
+		return false
+	}
 	return m.Mapping.Resident(off, n)
 }
 

@@ -282,7 +282,9 @@ func TestWarmPagesAreAskedForTogether(t *testing.T) {
 		_, err := v.Page(id)
 		must(t, err)
 	}
-	wantCalls(t, fake, "not all are in memory", "resident 65536@262144", "willneed 65536@262144", "populate 4096@286720", "resident 65536@262144", "willneed 4096@290816", "populate 4096@290816")
+	if runtime.GOOS == "linux" {
+		wantCalls(t, fake, "not all are in memory", "resident 65536@262144", "resident 4096@286720", "resident 65536@262144", "resident 4096@290816")
+	}
 	bad := leafPage(5, 6)
 	bad[ps-1] ^= 1
 	_, err := fake.File.WriteAt(bad, 5*ps)

@@ -1,6 +1,8 @@
 package page
 
 import (
+	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -57,8 +59,8 @@ func TestBring(t *testing.T) {
 	}
 }
 
-// What lies around a page is asked for once, not at all where memory is short, and in a large file by two at a time. A page of which the
-// surroundings are not asked for is asked for itself, or the system would read what lies around it: with a large file, and 8 MiB of that, 16 goroutines
+// What lies around a page is asked for once, not at all where memory is short, and by two at a time. A page of which the
+// surroundings are not asked for is asked for itself, or the system would read what lies around it: with 8 MiB of that, and a large file, 16 goroutines
 // got 3 thousand pages a second of a disk that gives 20 thousand.
 func TestAround(t *testing.T) {
 	f, fake := newTestFile(t, 200)
@@ -85,20 +87,80 @@ func TestAround(t *testing.T) {
 		t.Error("memory is short for ever")
 	}
 	f.around.Store(fewAround)
-	f.eager = 200*4096 - 1
 	_, err = v.Page(4)
 	must(t, err)
-	wantCalls(t, fake, "a page of a large file, while two are busy", "willneed 4096@16384", "populate 4096@16384")
+	wantCalls(t, fake, "a page while two are busy", "willneed 4096@16384", "populate 4096@16384")
 	f.around.Store(fewAround - 1)
 	_, err = v.Page(5)
 	must(t, err)
-	wantCalls(t, fake, "a page of a large file, while one is busy", "willneed 131072@0", "willneed 131072@131072", "populate 4096@20480")
-	f.around.Store(fewAround)
-	f.eager++
-	_, err = v.Page(130)
-	must(t, err)
-	wantCalls(t, fake, "a page of a file that is not large, while two are busy", "willneed 131072@524288", "willneed 131072@655360", "populate 4096@532480")
-	if n := f.around.Load(); n != fewAround {
+	wantCalls(t, fake, "a page while one is busy", "willneed 131072@0", "willneed 131072@131072", "populate 4096@20480")
+	if n := f.around.Load(); n != fewAround-1 {
 		t.Errorf("%d are busy", n)
+	}
+}
+
+// A page that is not in memory is asked for, and looked for while others run, and waited for in the system only where it takes long. 16 goroutines that waited there
+// had two fifths of the pages a second, and left a goroutine that computed a quarter of its rate. Where nobody can tell what is in memory nobody lets others run in vain.
+func TestFetchLooksBeforeItWaits(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("says what is in memory on Linux only")
+	}
+	f, fake := newTestFile(t, 64)
+	for id := ID(2); id < 20; id++ { // the rest of the file is in no memory
+		must(t, f.Write(id, leafPage(id, 1)))
+	}
+	v := viewOf(t, f)
+	v.SetShort()
+	read := func(id ID) {
+		t.Helper()
+		fake.take()
+		_, err := v.Page(id)
+		must(t, err)
+	}
+	read(16)
+	if v.Tells() {
+		t.Error("somebody can tell")
+	}
+	wantCalls(t, fake, "nobody can tell", "willneed 4096@65536", "populate 4096@65536")
+
+	fake.resident = true
+	fake.late = 1
+	read(17)
+	wantCalls(t, fake, "nobody could tell until then, and cannot of this one", "resident 65536@65536", "willneed 4096@69632", "populate 4096@69632", "resident 4096@69632")
+	if v.Tells() {
+		t.Error("somebody can tell")
+	}
+	v.Here(17, 1)
+	if !v.Tells() {
+		t.Fatal("nobody can tell")
+	}
+
+	fake.late = 3
+	read(18)
+	wantCalls(t, fake, "the page comes", "resident 65536@65536", "resident 4096@73728", "willneed 4096@73728", "resident 4096@73728", "resident 4096@73728", "resident 4096@73728")
+	fake.late = 1000
+	read(19)
+	want := []string{"resident 65536@65536", "resident 4096@77824", "willneed 4096@77824"}
+	want = append(want, slices.Repeat([]string{"resident 4096@77824"}, polls)...)
+	wantCalls(t, fake, "the page does not come", append(want, "populate 4096@77824")...)
+}
+
+// With one processor, and without a call that waits, others run while a page comes only if they are let.
+func TestFetchLetsOthersRun(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	f, fake := newTestFile(t, 64)
+	must(t, f.Write(18, leafPage(18, 1)))
+	v := viewOf(t, f)
+	v.SetShort()
+	fake.resident, fake.late = true, 3
+	f.tells.Store(true)
+	other := make(chan struct{})
+	go close(other)
+	_, err := v.Page(18)
+	must(t, err)
+	select {
+	case <-other:
+	default:
+		t.Error("no other goroutine has run")
 	}
 }
