@@ -412,6 +412,45 @@ func TestGetAfterFailedCatchUp(t *testing.T) {
 	must(t, db.Check())
 }
 
+// Puts into one bucket count for whether those into another one are collected. So a cursor can stand in a leaf that nothing has changed since, while the tree lacks what was put
+// just behind it: it must not go on in that leaf.
+func TestCursorSeesWhatIsCollected(t *testing.T) {
+	db := mustOpen(t, nil)
+	must(t, db.Update(func(tx *Tx) error {
+		a, err := tx.CreateBucket([]byte("a"))
+		must(t, err)
+		b, err := tx.CreateBucket([]byte("b"))
+		must(t, err)
+		for _, k := range []string{"k1", "k3", "k5"} {
+			must(t, a.Put([]byte(k), []byte(k)))
+		}
+		c := a.Cursor()
+		c.First()
+		for i := range 2 * collectFrom {
+			must(t, b.Put(fmt.Appendf(nil, "k%05d", i), nil))
+		}
+		must(t, a.Put([]byte("k2"), []byte("k2")))
+		must(t, a.Delete([]byte("k3")))
+		if !tx.behind() {
+			t.Fatal("nothing is collected")
+		}
+		if k, v := c.Next(); string(k) != "k2" || string(v) != "k2" {
+			t.Errorf("behind the first key comes %q, %q", k, v)
+		}
+		for i := range 2 * collectFrom {
+			must(t, b.Put(fmt.Appendf(nil, "l%05d", i), nil))
+		}
+		must(t, a.Delete([]byte("k1")))
+		if !tx.behind() {
+			t.Fatal("nothing is collected any more")
+		}
+		if k, _ := c.Prev(); k != nil {
+			t.Errorf("before the second key comes %q", k)
+		}
+		return nil
+	}))
+}
+
 // A group refers to the operations of a large transaction instead of copying them. The buffer of one that was small enough to be kept could have
 // room for a large one: then the next transaction was given that buffer while the group still referred to it, and wrote over what was on its way to the
 // log. An acknowledged commit was gone after a crash, with all behind it.
