@@ -90,7 +90,7 @@ const aroundBytes = 256 << 10
 
 // fewAround is how many goroutines may wait for what lies around a page at a time. Had each of 16 goroutines that read at random what lies around its page, the disk was busy with that: of a
 // store of 3 GB, and a disk of 600 MB/s to 1 GB/s, there were 2 to 10 thousand gets a second for two seconds, and a million after three to five. By two at a time there are 13
-// to 60 thousand for three seconds, and a million after seven. With each page read for itself alone there are 50 thousand, and still so after ten seconds.
+// to 60 thousand for three seconds, and a million after seven. With each page read for itself alone there are 40 to 60 thousand, and 80 to 90 after eight seconds.
 const fewAround = 2
 
 // polls is how often fetch looks whether a page has come before it waits in the system. A goroutine that waits there keeps a processor of the Go scheduler until that takes
