@@ -175,8 +175,8 @@ func (v *View) chunkOf(id ID) *atomic.Pointer[markChunk] {
 func (v *View) offset(id ID) int64 { return int64(id) * int64(v.size) }
 
 // load is Page for a page without the right mark, touched for the first time most likely. A fault here would block
-// a processor of the Go scheduler until the disk answers; a system call does not, and returns an error where a
-// fault would be a signal.
+// a processor of the Go scheduler until the disk answers. A system call asks for the page, others run until it is there (see fetch), and what cannot be
+// read is an error where a fault would be a signal.
 func (v *View) load(id ID) ([]byte, error) {
 	if id < FirstID || id >= v.count {
 		return nil, v.corrupt(id, fmt.Sprintf("page number is not in %d to %d", FirstID, max(v.count, 1)-1), nil)
