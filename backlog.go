@@ -323,7 +323,7 @@ func (db *DB) backlogLimit() int64 { return db.opts.MemoryLimit / 2 * 5 }
 func (db *DB) drainLimit() int64 { return db.backlogLimit() / 2 }
 func (db *DB) unitLimit() int64  { return db.backlogLimit() / 2 }
 
-// opCost is what an operation takes on the heap while it is sorted, roughly, in bytes: it counts where there are many small ones.
+// opCost is what an operation takes besides its own bytes while it is sorted, roughly, in bytes: it counts where there are many small ones.
 const opCost = 16
 
 // lateBytes returns the size of the backlog.

@@ -633,6 +633,8 @@ func (db *DB) release() error {
 	db.groups.late.memory.close()
 	db.groups.mu.Unlock()
 	vfs.FreeMemory(db.largeOps)
+	db.sorter.close()
+	db.pager.close()
 	db.unregister()
 	return errors.Join(errs...)
 }

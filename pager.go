@@ -25,11 +25,12 @@ type pager struct {
 	view page.View
 	maps []*page.Map // held until the transaction ends: slices of them were handed out
 
-	own  []*frame        // made by this transaction, dropped ones included (buf nil)
-	heap int64           // bytes of own frames
-	most int64           // how many there may be before some are written out
-	died []freelist.Dead // pages of earlier transactions that this one superseded
-	dead []*frame        // the frames among them
+	own        []*frame        // made by this transaction, dropped ones included (buf nil)
+	heap       int64           // bytes of own frames
+	most       int64           // how many there may be before some are written out
+	died       []freelist.Dead // pages of earlier transactions that this one superseded
+	dead       []*frame        // the frames among them
+	diedMemory []byte          // of died: see reserve
 
 	spilled  bool       // own pages were written out, and are found through the mapping
 	shown    bool       // bytes of a spilled page were handed out: none is reused before the end
@@ -66,6 +67,12 @@ func (p *pager) remap() {
 	p.view = m.View(p.db.free.End())
 }
 
+// keepDied bounds for how many superseded pages room is kept.
+const keepDied = 1 << 16
+
+// close gives back what is kept to be used again.
+func (p *pager) close() { p.died = forget(p.died, &p.diedMemory, 0) }
+
 // reset forgets everything but what can be used again.
 func (p *pager) reset() {
 	p.recycle()
@@ -74,7 +81,8 @@ func (p *pager) reset() {
 	}
 	clear(p.own)
 	clear(p.dead)
-	p.own, p.died, p.dead = p.own[:0], p.died[:0], p.dead[:0]
+	p.own, p.dead = p.own[:0], p.dead[:0]
+	p.died = forget(p.died, &p.diedMemory, keepDied)
 	p.maps = p.maps[:0]
 	p.view = page.View{}
 	p.given = 0
@@ -255,13 +263,21 @@ func (p *pager) supersede(id page.ID, n int, born page.TxID, f *frame) {
 		f.buf = nil
 		p.giveBack(id, n)
 	case f != nil:
-		p.died = append(p.died, freelist.Dead{ID: id, N: page.ID(n), Born: f.born})
+		p.die(freelist.Dead{ID: id, N: page.ID(n), Born: f.born})
 		p.dead = append(p.dead, f)
 	case born == p.tx && !p.shown:
 		p.giveBack(id, n)
 	default:
-		p.died = append(p.died, freelist.Dead{ID: id, N: page.ID(n), Born: born})
+		p.die(freelist.Dead{ID: id, N: page.ID(n), Born: born})
 	}
+}
+
+// die notes pages that die at the commit.
+func (p *pager) die(d freelist.Dead) {
+	if len(p.died) == cap(p.died) {
+		p.died = reserve(p.died, &p.diedMemory, 1)
+	}
+	p.died = append(p.died, d)
 }
 
 // giveBack makes own pages free for this transaction. That they are not its own shows a damaged file,

@@ -521,6 +521,7 @@ func (db *DB) replay(f vfs.File) (r replayed, err error) {
 	r.last = m.Tx
 	p := replayer{limit: db.replayLimit()}
 	defer p.memory.close()
+	defer p.sorter.close()
 	var at wal.Record
 	log, err := wal.Recover(f, db.storeID, logPosition(&m), func(rec wal.Record) error {
 		if page.TxID(rec.FirstTx) != r.last+1 {

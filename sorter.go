@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"encoding/binary"
 	"errors"
-	"slices"
 
 	"github.com/foliodb/folio/btree"
 	"github.com/foliodb/folio/wal"
@@ -19,15 +18,17 @@ type change struct {
 	bucket uint32 // of sorter.paths
 }
 
-// keepChanges bounds how many changes a sorter keeps room for.
-const keepChanges = 1 << 19
+// keepChanges bounds for how many changes a sorter keeps room: for what a unit of the backlog has of them with values of 100 bytes and more. Where
+// keys are short and values none, it has eight times as many.
+const keepChanges = 1 << 17
 
-// sorter puts operations in the order of the tree. It may be used again, and then allocates little.
+// sorter puts operations in the order of the tree. It may be used again, and then allocates little; close it in the end.
 type sorter struct {
 	parts   [][]byte
 	paths   []wal.Path
 	numbers map[string]uint32 // of paths
-	changes []change
+	changes []change          // in memory
+	memory  []byte            // see reserve
 	ahead   []btree.Change
 	fetched byte // keeps the compiler from leaving out what fetch reads
 }
@@ -38,7 +39,7 @@ func (s *sorter) addGroups(due []*group) error {
 	for _, g := range due {
 		n += g.lateOps
 	}
-	s.changes = slices.Grow(s.changes, n)
+	s.expectMore(n)
 	for _, g := range due {
 		for _, ops := range g.late {
 			if err := s.add(ops); err != nil {
@@ -59,13 +60,27 @@ func (s *sorter) add(ops wal.Ops) error {
 		case wal.OpBucket:
 			bucket = s.bucket(op.Path)
 		case wal.OpPut, wal.OpDelete:
-			s.changes = append(s.changes, change{head: keyHead(op.Key), part: part, at: uint32(op.At), bucket: bucket})
+			s.push(change{head: keyHead(op.Key), part: part, at: uint32(op.At), bucket: bucket})
 		default:
 			return errors.New("folio: a deferred transaction holds more than puts and deletions")
 		}
 		return nil
 	})
 }
+
+// push puts c behind the other changes.
+func (s *sorter) push(c change) {
+	if len(s.changes) == cap(s.changes) {
+		s.expectMore(1)
+	}
+	s.changes = append(s.changes, c)
+}
+
+// expectMore makes room for n changes more.
+func (s *sorter) expectMore(n int) { s.changes = reserve(s.changes, &s.memory, n) }
+
+// close gives back what a sorter keeps.
+func (s *sorter) close() { s.changes = forget(s.changes, &s.memory, 0) }
 
 // expect gives numbers to buckets, from 0 on.
 func (s *sorter) expect(paths []wal.Path) {
@@ -213,10 +228,8 @@ func (s *sorter) reset() {
 	clear(s.paths)
 	clear(s.numbers)
 	clear(s.ahead[:cap(s.ahead)])
-	if cap(s.changes) > keepChanges {
-		s.changes = nil
-	}
-	s.parts, s.paths, s.changes = s.parts[:0], s.paths[:0], s.changes[:0]
+	s.parts, s.paths = s.parts[:0], s.paths[:0]
+	s.changes = forget(s.changes, &s.memory, keepChanges)
 }
 
 // change does the first of some changes in the tree, and as many behind it as the tree likes. It returns how many.

@@ -243,7 +243,7 @@ func (tx *Tx) clearStash() error {
 			break
 		}
 		s.expect(st.paths)
-		s.changes = slices.Grow(s.changes, st.window)
+		s.expectMore(st.window)
 		var end *change // of what is taken
 		for i := range rows {
 			m := &rows[i]
@@ -301,7 +301,7 @@ func (s *sorter) take(m *merging, part uint32, end *change) error {
 			if end != nil && s.compareKeys(&c, end) > 0 {
 				return nil
 			}
-			s.changes = append(s.changes, c)
+			s.push(c)
 		default:
 			return fmt.Errorf("folio: a %s in a transaction's stash", op.Kind)
 		}

@@ -1,0 +1,50 @@
+package folio
+
+import (
+	"runtime"
+	"testing"
+	"unsafe"
+)
+
+// A list keeps what it has while it becomes longer, costs the heap nothing, and is given back when it has become longer than is to be kept.
+func TestReserve(t *testing.T) {
+	const n, size = 1_000_000, 24
+	var memory []byte
+	var list []change
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for i := range n {
+		if len(list) == cap(list) {
+			list = reserve(list, &memory, 1)
+		}
+		list = append(list, change{head: uint64(i), at: uint32(i), part: 1})
+	}
+	runtime.ReadMemStats(&after)
+	if more := after.TotalAlloc - before.TotalAlloc; runtime.GOOS != "windows" && more > n*size/100 {
+		t.Errorf("%d bytes of the heap for %d items", more, n)
+	}
+	for i, c := range list {
+		if want := (change{head: uint64(i), at: uint32(i), part: 1}); c != want {
+			t.Fatalf("item %d is %v", i, c)
+		}
+	}
+	if unsafe.Pointer(&memory[0]) != unsafe.Pointer(&list[0]) || len(memory) < n*size {
+		t.Errorf("%d bytes of memory, elsewhere than the list", len(memory))
+	}
+	kept := forget(list, &memory, cap(list))
+	if len(kept) != 0 || cap(kept) != cap(list) || memory == nil {
+		t.Error("what is to be kept is gone")
+	}
+	if again := reserve(kept, &memory, n); cap(again) != cap(list) {
+		t.Error("there was room enough")
+	}
+	if list = forget(list, &memory, cap(list)-1); list != nil || memory != nil {
+		t.Error("what is too long is kept")
+	}
+	if list = reserve(list, &memory, 1); cap(list) != leastRoom {
+		t.Errorf("room for %d", cap(list))
+	}
+	if forget(list, &memory, 0) != nil || memory != nil {
+		t.Error("the last one is kept")
+	}
+}
