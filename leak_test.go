@@ -131,9 +131,10 @@ func TestFailedOpenLeavesNothing(t *testing.T) {
 		must(t, db.Checkpoint())
 		mustPut(t, db, "a", "2") // whose replay reads a page of the file
 		killed := crashCopy(t, db.Path())
+		has(t, db, "a", "2") // or it takes memory when it comes to that
 		failed := 0
 		for nth := 1; nth <= 200; nth++ {
-			leak := &leakFS{FS: vfs.OS}
+			leak, memories := &leakFS{FS: vfs.OS}, vfs.Memories()
 			failer := vfs.NewFailer(leak, vfs.Rule{Nth: nth, Err: syscall.EIO})
 			db, err := Open(crashCopy(t, killed), &Options{fs: failer, ReadOnly: readOnly})
 			if err == nil {
@@ -146,6 +147,9 @@ func TestFailedOpenLeavesNothing(t *testing.T) {
 			failed++
 			if what := leak.left(); what != "" {
 				t.Errorf("read only %v, call %d fails: %s", readOnly, nth, what)
+			}
+			if n := vfs.Memories() - memories; n > 0 {
+				t.Errorf("read only %v, call %d fails: %d pieces of memory are left", readOnly, nth, n)
 			}
 		}
 		if failed < 20 {

@@ -29,15 +29,22 @@ func (db *DB) spacious() bool {
 	g := &db.groups
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return len(g.late.memory.spare) > 4 || g.late.memory.large != nil
+	return len(g.late.memory.spare) > 4 || g.late.memory.large != nil || !g.treeHeld && cap(db.sorter.changes) > restChanges
 }
+
+// restChanges is for how many changes a sorter keeps room at rest.
+const restChanges = 1 << 15
 
 // trim gives back memory that only many commits need.
 func (db *DB) trim() {
 	g := &db.groups
 	g.mu.Lock()
-	defer g.mu.Unlock()
 	g.late.memory.trim()
+	g.mu.Unlock()
+	if db.tryLockTree() {
+		db.sorter.changes = forget(db.sorter.changes, &db.sorter.memory, restChanges)
+		db.unlockTree()
+	}
 }
 
 func (db *DB) newestCommit() page.TxID {

@@ -18,9 +18,9 @@ type change struct {
 	bucket uint32 // of sorter.paths
 }
 
-// keepChanges bounds for how many changes a sorter keeps room: for what a unit of the backlog has of them with values of 100 bytes and more. Where
-// keys are short and values none, it has eight times as many.
-const keepChanges = 1 << 17
+// keepChanges bounds for how many changes a sorter keeps room while there are commits: a merge of what a large transaction has put by
+// sorts hundreds of thousands again and again.
+const keepChanges = 1 << 19
 
 // sorter puts operations in the order of the tree. It may be used again, and then allocates little; close it in the end.
 type sorter struct {
