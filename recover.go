@@ -522,6 +522,11 @@ func (db *DB) replay(f vfs.File) (r replayed, err error) {
 	p := replayer{limit: db.replayLimit()}
 	defer p.memory.close()
 	defer p.sorter.close()
+	info, err := f.Stat()
+	if err != nil {
+		return r, err
+	}
+	p.memory.prepare(int(min(info.Size, p.limit)))
 	var at wal.Record
 	log, err := wal.Recover(f, db.storeID, logPosition(&m), func(rec wal.Record) error {
 		if page.TxID(rec.FirstTx) != r.last+1 {
