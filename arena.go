@@ -85,9 +85,10 @@ func (a *arena) join(b, next []byte) (both []byte, ok bool) {
 
 // prepare makes one chunk, ahead, for n bytes of which most will come: a large one has huge pages, and so costs the kernel a fault for 2 MiB instead of 4 KiB.
 func (a *arena) prepare(n int) {
-	if n > arenaChunk {
-		a.push(chunk{buf: vfs.Memory(n)})
+	if k := len(a.chunks) - 1; n <= arenaChunk || k >= 0 && a.chunks[k].parts == 0 && len(a.chunks[k].buf) >= n {
+		return
 	}
+	a.push(chunk{buf: a.takeLarge(n)})
 }
 
 // trim gives back what lies idle.

@@ -15,14 +15,17 @@ func TestArena(t *testing.T) {
 	for seed := range uint64(8) {
 		rng := rand.New(rand.NewPCG(seed, 5))
 		var a arena
+		fresh := func(n int) []byte { return bytes.Repeat(fmt.Append(nil, rng.Uint64()), n/16+1)[:n] }
 		if seed%2 == 1 {
-			if a.prepare(5 * arenaChunk); len(a.chunks) != 1 || len(a.chunks[0].buf) != 5*arenaChunk {
-				t.Fatalf("seed %d: %d chunks", seed, len(a.chunks))
+			for range 2 { // the second time it is there already
+				if a.prepare(5 * arenaChunk); len(a.chunks) != 1 || len(a.chunks[0].buf) != 5*arenaChunk {
+					t.Fatalf("seed %d: %d chunks", seed, len(a.chunks))
+				}
+				a.free(a.add(fresh(4 * arenaChunk)))
 			}
 		}
 		type part struct{ got, want []byte }
 		var parts []part
-		fresh := func(n int) []byte { return bytes.Repeat(fmt.Append(nil, rng.Uint64()), n/16+1)[:n] }
 		size := func() int {
 			switch rng.IntN(10) {
 			case 0:

@@ -526,7 +526,7 @@ func (db *DB) replay(f vfs.File) (r replayed, err error) {
 	if err != nil {
 		return r, err
 	}
-	p.memory.prepare(int(min(info.Size, p.limit)))
+	p.most = int(min(info.Size, p.limit))
 	var at wal.Record
 	log, err := wal.Recover(f, db.storeID, logPosition(&m), func(rec wal.Record) error {
 		if page.TxID(rec.FirstTx) != r.last+1 {

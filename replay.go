@@ -34,6 +34,7 @@ type replayer struct {
 	parts  [][]byte
 	bytes  int64
 	limit  int64
+	most   int // bytes that there may be at once
 }
 
 // add replays a transaction, or has it wait for more.
@@ -63,6 +64,9 @@ func (r *replayer) add(ops wal.Ops) (err error) {
 		if err := r.flush(); err != nil {
 			return err
 		}
+	}
+	if len(r.parts) == 0 {
+		r.memory.prepare(r.most)
 	}
 	part := r.memory.add(ops)
 	r.parts = append(r.parts, part)
