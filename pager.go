@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math"
 	"slices"
+	"unsafe"
 
 	"github.com/cespare/xxhash/v2"
 
@@ -67,10 +68,10 @@ func (p *pager) remap() {
 	p.view = m.View(p.db.free.End())
 }
 
-// keepDied bounds for how many superseded pages room is kept.
-const keepDied = 1 << 16
+// keepDied bounds for how many superseded pages room is kept: what is on the heap.
+const keepDied = heapRoom / int(unsafe.Sizeof(freelist.Dead{}))
 
-// close gives back what is kept to be used again.
+// close gives back what a transaction has left that did not come to its end.
 func (p *pager) close() { p.died = forget(p.died, &p.diedMemory, 0) }
 
 // reset forgets everything but what can be used again.

@@ -656,7 +656,6 @@ func (db *DB) replayAside(m page.Meta) (state, *overlay, error) {
 	aside.published.Store(newSnapshot(st, aside.data.Map()))
 	defer aside.published.Load().m.Release()
 	aside.pager.private = true
-	defer aside.pager.close()
 	defer aside.pager.reset()
 	r, err := aside.replay(f)
 	db.replayed.Store(int64(r.log.End.LSN - r.log.From.LSN))

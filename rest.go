@@ -2,6 +2,7 @@ package folio
 
 import (
 	"time"
+	"unsafe"
 
 	"github.com/foliodb/folio/page"
 )
@@ -32,8 +33,8 @@ func (db *DB) spacious() bool {
 	return len(g.late.memory.spare) > 4 || g.late.memory.large != nil || !g.treeHeld && cap(db.sorter.changes) > restChanges
 }
 
-// restChanges is for how many changes a sorter keeps room at rest.
-const restChanges = 1 << 15
+// restChanges is for how many changes a sorter keeps room at rest: what is on the heap.
+const restChanges = heapRoom / int(unsafe.Sizeof(change{}))
 
 // trim gives back memory that only many commits need.
 func (db *DB) trim() {
