@@ -10,8 +10,8 @@ import (
 // as a page. It lies outside of the heap: there the collector would leave as much besides, and each time that it grows the one before too. With
 // a million records of a page each removed, the heap peaked at 112 to 124 MiB before.
 
-// leastRoom is for how many items room is made at least, and heapRoom how many bytes of room are on the heap still: to map and unmap memory would be a tenth
-// of what it takes to open and close a small store.
+// leastRoom is for how many items room is made at least, and heapRoom how many bytes of room are on the heap still: where page tables are dear, to map and
+// unmap memory was a tenth of what it takes to open and close a small store.
 const (
 	leastRoom = 1 << 12
 	heapRoom  = 1 << 20

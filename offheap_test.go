@@ -5,10 +5,12 @@ import (
 	"testing"
 	"unsafe"
 
+	"github.com/foliodb/folio/freelist"
 	"github.com/foliodb/folio/internal/vfs"
+	"github.com/foliodb/folio/page"
 )
 
-// A list keeps what it has while it becomes longer, costs the heap nothing, and is given back when it has become longer than is to be kept.
+// A list keeps what it has while it becomes longer, costs the heap little, and is given back when it has become longer than is to be kept.
 func TestReserve(t *testing.T) {
 	const n, size = 1_000_000, 24
 	var memory []byte
@@ -75,4 +77,24 @@ func TestTrimOfSorter(t *testing.T) {
 	}
 	mustPut(t, db, "k", "w")
 	has(t, db, "k", "w")
+}
+
+// A read-only handle lost, with each log that it replayed, the room of what the replay superseded: its pager is dropped when it has been reset, and no collector
+// takes memory back. So what a pager keeps is on the heap.
+func TestPagerKeepsNoMemory(t *testing.T) {
+	db := mustOpen(t, nil)
+	db.lockTree(nil)
+	defer db.unlockTree()
+	p := &db.pager
+	for _, n := range []int{1, leastRoom + 1, keepDied, keepDied + 1, 4 * keepDied} {
+		for i := range n {
+			p.die(freelist.Dead{ID: page.ID(i), N: 1})
+		}
+		if mapped := p.diedMemory != nil; mapped != (n > keepDied) || len(p.died) != n {
+			t.Errorf("%d of %d pages, outside of the heap: %v", len(p.died), n, mapped)
+		}
+		if p.reset(); p.diedMemory != nil || len(p.died) != 0 {
+			t.Errorf("%d pages: %d bytes are kept outside of the heap", n, len(p.diedMemory))
+		}
+	}
 }

@@ -27,8 +27,8 @@ type sorter struct {
 	parts   [][]byte
 	paths   []wal.Path
 	numbers map[string]uint32 // of paths
-	changes []change          // in memory
-	memory  []byte            // see reserve
+	changes []change
+	memory  []byte // of changes: see reserve
 	ahead   []btree.Change
 	fetched byte // keeps the compiler from leaving out what fetch reads
 }
