@@ -12,6 +12,7 @@ type arena struct {
 	chunks []chunk // the oldest first; the last is being filled
 	spare  [][]byte
 	large  []byte // the last one that was too large for a spare chunk; nil: there is none
+	grown  bool   // there was more once than the first chunk holds
 }
 
 type chunk struct {
@@ -22,6 +23,10 @@ type chunk struct {
 
 // arenaChunk is the size of a chunk in bytes. What is larger gets one of its own.
 const arenaChunk = 1 << 20
+
+// arenaFirst is the size of an arena's first chunk, which lies on the heap: most that open a store and close it again need no more, and
+// to map, touch and unmap a larger one was a tenth of what they took.
+const arenaFirst = 32 << 10
 
 // arenaSpare is how many empty chunks are kept to be used again: to map and fill fresh ones costs more than to copy the operations.
 const arenaSpare = 32
@@ -140,6 +145,10 @@ func (a *arena) fresh(n int) []byte {
 		a.spare = a.spare[:k]
 		return b
 	}
+	if !a.grown && len(a.chunks) == 0 && n <= arenaFirst {
+		return make([]byte, arenaFirst)
+	}
+	a.grown = true
 	return vfs.Memory(max(n, arenaChunk))
 }
 
@@ -156,7 +165,7 @@ func (a *arena) free(part []byte) {
 		c.parts--
 		switch {
 		case c.parts > 0:
-		case i < len(a.chunks)-1 || len(c.buf) != arenaChunk:
+		case i < len(a.chunks)-1 || len(c.buf) > arenaChunk:
 			a.drop(i)
 		default:
 			c.used = 0

@@ -100,20 +100,35 @@ func TestArena(t *testing.T) {
 	}
 }
 
-// A small part behind a large one gets a chunk that the next ones share.
+// Small parts share chunks. The first, which is all that most need, is a small one on the heap, and is used again until it is outgrown; from then on
+// there are none like it.
 func TestArenaShares(t *testing.T) {
 	var a arena
 	defer a.close()
+	before := vfs.Memories()
+	for range 3 {
+		part := a.add(make([]byte, arenaFirst/2))
+		if len(a.chunks) != 1 || len(a.chunks[0].buf) != arenaFirst || vfs.Memories() != before {
+			t.Fatalf("%d chunks, the first of %d bytes", len(a.chunks), len(a.chunks[0].buf))
+		}
+		a.free(part)
+	}
 	var parts [][]byte
 	for i := range 5000 {
 		parts = append(parts, a.add(fmt.Append(nil, "operation ", i)))
 	}
-	if n := len(a.chunks); n != 1 {
+	if n := len(a.chunks); n != 2 || len(a.chunks[1].buf) != arenaChunk {
 		t.Errorf("%d chunks for 80 KB", n)
 	}
 	for i, p := range parts {
 		if string(p) != fmt.Sprint("operation ", i) {
 			t.Fatalf("%d: %q", i, p)
 		}
+	}
+	for _, p := range parts {
+		a.free(p)
+	}
+	if part := a.add([]byte("more")); len(a.chunks) != 1 || len(a.chunks[0].buf) != arenaChunk {
+		t.Errorf("%d chunks, the first of %d bytes, for %q", len(a.chunks), len(a.chunks[0].buf), part)
 	}
 }

@@ -13,7 +13,7 @@ import (
 // leastRoom is for how many items room is made at least, and heapRoom how many bytes of room are on the heap still: where page tables are dear, to map and
 // unmap memory was a tenth of what it takes to open and close a small store.
 const (
-	leastRoom = 1 << 12
+	leastRoom = 1 << 7
 	heapRoom  = 1 << 20
 )
 
