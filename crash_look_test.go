@@ -6,6 +6,9 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"os"
+	"slices"
+
+	"github.com/cespare/xxhash/v2"
 
 	"github.com/foliodb/folio/internal/lockfile"
 	"github.com/foliodb/folio/internal/vfs"
@@ -14,13 +17,13 @@ import (
 // crashLook opens one crash state in eight for reading only, or, on real files, as a private store, before anybody recovers it. It
 // must hold what recovery will find, be sound, and stay as it is, byte for byte. It returns the transaction; nil: nobody looked,
 // or there is no store yet.
-func crashLook(path string, o Options, p crashPromise, salt uint64) (*uint64, error) {
+func crashLook(path string, o Options, p crashPromise, salt uint64, room *[]byte) (*uint64, error) {
 	if salt>>28%8 != 0 {
 		return nil, nil
 	}
 	o.ReadOnly = o.fs != vfs.OS || salt>>31%2 == 0
 	o.Private = !o.ReadOnly
-	before, err := crashFiles(o.fs, path)
+	before, err := crashFiles(o.fs, path, room)
 	if err != nil {
 		return nil, err
 	}
@@ -42,33 +45,40 @@ func crashLook(path string, o Options, p crashPromise, salt uint64) (*uint64, er
 	if err = errors.Join(err, db.Close()); err != nil {
 		return nil, fmt.Errorf("opened for reading: %w", err)
 	}
-	after, err := crashFiles(o.fs, path)
+	after, err := crashFiles(o.fs, path, room)
 	if err == nil && after != before {
 		err = errors.New("who opened it for reading has changed its files")
 	}
 	return &k, err
 }
 
+// crashFile is what a file holds.
+type crashFile struct {
+	size int // -1: there is none
+	sum  uint64
+}
+
 // crashFiles returns what the store's files hold.
-func crashFiles(fsys vfs.FS, path string) (all [2]string, err error) {
+func crashFiles(fsys vfs.FS, path string, room *[]byte) (all [2]crashFile, err error) {
 	for i, name := range []string{path, logName(path)} {
 		f, err := fsys.Open(name, os.O_RDONLY, 0)
 		if errors.Is(err, fs.ErrNotExist) {
-			all[i] = "none"
+			all[i].size = -1
 			continue
 		}
 		if err != nil {
 			return all, err
 		}
 		info, err := f.Stat()
-		b := make([]byte, info.Size)
+		*room = slices.Grow((*room)[:0], int(info.Size))
+		b := (*room)[:info.Size]
 		if err == nil && len(b) > 0 {
 			_, err = f.ReadAt(b, 0)
 		}
 		if err = errors.Join(err, f.Close()); err != nil {
 			return all, err
 		}
-		all[i] = string(b)
+		all[i] = crashFile{len(b), xxhash.Sum64(b)}
 	}
 	return all, nil
 }
