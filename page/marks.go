@@ -41,8 +41,8 @@ func runMark(r Ref, n int) uint32 {
 }
 
 // chunkBits: marks are kept in chunks of a little over 16 KiB, made when the first of them is set. At 4 KiB a page one covers 8 MiB
-// of the file, so that opening costs little for a large file, and for a small one too: with eight times as large ones a process that opened a small store
-// spent a tenth of that time on clearing marks that it would never set.
+// of the file, so that opening costs little for a large file, and for a small one too: with eight times as large ones 7 % of the time of
+// crash tests, which open small stores, went into clearing marks that nobody would set.
 const chunkBits = 11
 
 type markChunk struct {
